@@ -1,0 +1,5 @@
+//! EDN: the notation of schemas, transactions and queries.
+
+mod keyword;
+
+pub use keyword::{Keyword, Symbol};

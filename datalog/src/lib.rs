@@ -1,0 +1,3 @@
+//! EDN and the Datalog front end of DatomFusion.
+
+pub mod edn;
