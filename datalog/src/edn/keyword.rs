@@ -13,6 +13,9 @@ macro_rules! name_type {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// Longest text in bytes that databases accept.
+            pub const BYTES_MAX: usize = 1024;
+
             /// Wraps the text of a name, without any leading colon: `ns/name` or `name`.
             pub fn new(text: impl Into<Arc<str>>) -> Self {
                 Self(text.into())
