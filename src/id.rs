@@ -77,6 +77,17 @@ impl NodeId {
     }
 }
 
+/// Where a frame lies: a hint, because content is found by identity and verified on read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Location {
+    /// The pack.
+    pub pack: PackId,
+    /// Where the frame begins in the pack, in bytes.
+    pub offset: u64,
+    /// Length of the frame in bytes.
+    pub len: u32,
+}
+
 /// A commit: its `t` and a hash over parents, instant, data and a nonce. Printed `t-hex`.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CommitId {

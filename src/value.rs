@@ -30,7 +30,7 @@ use datomfusion_datalog::edn::{Keyword, Symbol};
 use num_bigint::BigInt;
 
 use crate::datom::Entid;
-use crate::id::NodeId;
+use crate::id::{Location, NodeId};
 
 /// The type of an attribute's values. The codes are part of the storage format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -172,6 +172,8 @@ pub struct Large {
     pub len: u64,
     /// The body, once read; its hash has been verified.
     pub body: OnceLock<Arc<[u8]>>,
+    /// Where the body lies, if this value was read from a tree; nothing to do with identity.
+    pub location: Option<Location>,
 }
 
 impl Large {
@@ -193,6 +195,7 @@ impl Large {
             hash: NodeId::of(&body),
             len: body.len() as u64,
             body: OnceLock::from(body),
+            location: None,
         }
     }
 
