@@ -23,7 +23,7 @@ pub enum Index {
     Log,
 }
 
-/// The name of one of the seven trees of a database.
+/// The name of one of the seven trees of data of a database, or of its tree of commits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TreeName {
     /// Current facts by entity.
@@ -40,11 +40,13 @@ pub enum TreeName {
     HistoryAvet,
     /// Every datom, by transaction.
     Log,
+    /// What is known of each transaction, by t: `e` is t, `v` an encoded record. Not part of the data.
+    Commits,
 }
 
 impl TreeName {
-    /// All seven, in the order in which heads list them.
-    pub const ALL: [Self; 7] = [
+    /// The seven trees of data, in the order in which heads list them.
+    pub const DATA: [Self; 7] = [
         Self::Eavt,
         Self::Aevt,
         Self::Avet,
@@ -57,7 +59,7 @@ impl TreeName {
     /// The order of the components.
     pub fn index(self) -> Index {
         match self {
-            Self::Eavt | Self::HistoryEavt => Index::Eavt,
+            Self::Eavt | Self::HistoryEavt | Self::Commits => Index::Eavt,
             Self::Aevt | Self::HistoryAevt => Index::Aevt,
             Self::Avet | Self::HistoryAvet => Index::Avet,
             Self::Log => Index::Log,
@@ -68,7 +70,7 @@ impl TreeName {
     pub fn order(self) -> TreeOrder {
         TreeOrder {
             index: self.index(),
-            keys_tx: !matches!(self, Self::Eavt | Self::Aevt | Self::Avet),
+            keys_tx: !matches!(self, Self::Eavt | Self::Aevt | Self::Avet | Self::Commits),
         }
     }
 
@@ -103,6 +105,7 @@ impl fmt::Display for TreeName {
             Self::HistoryAevt => "history-aevt",
             Self::HistoryAvet => "history-avet",
             Self::Log => "log",
+            Self::Commits => "commits",
         })
     }
 }
