@@ -212,8 +212,10 @@ impl Schema {
 }
 
 /// Whether datoms of this attribute describe attributes or idents.
+///
+/// Documentation stays in the trees: it can be long, and nothing is decided by it.
 pub(crate) fn describes(a: Entid) -> bool {
-    (attrs::IDENT..=attrs::LAST_DESCRIBING).contains(&a)
+    (attrs::IDENT..=attrs::LAST_DESCRIBING).contains(&a) && a != attrs::DOC
 }
 
 /// Edit distance, for suggestions; bounded because idents are.

@@ -49,8 +49,6 @@ pub struct Attribute {
     pub no_history: bool,
     /// Digits after the point that a bigdec column shows; absent until a value needs any.
     pub scale: Option<i64>,
-    /// `:db/doc`.
-    pub doc: Option<Arc<str>>,
     /// `:db/tupleAttrs`: the attributes that a composite tuple is made of.
     pub tuple_attrs: Option<Arc<[Keyword]>>,
     /// `:db/tupleTypes`, or `:db/tupleType` as a single element: the types of a tuple's elements.
@@ -86,7 +84,6 @@ impl Attribute {
             component: flag(attrs::IS_COMPONENT),
             no_history: flag(attrs::NO_HISTORY),
             scale: facts.get(&attrs::SCALE).and_then(Value::as_long),
-            doc: facts.get(&attrs::DOC).and_then(Value::as_str).map(Arc::from),
             tuple_attrs: keywords(attrs::TUPLE_ATTRS),
             tuple_types: keywords(attrs::TUPLE_TYPES).or_else(|| keywords(attrs::TUPLE_TYPE)),
         })

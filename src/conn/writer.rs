@@ -1,0 +1,348 @@
+//! One writer a branch: transactions queue, one of them carries all that wait to a single swap of the head.
+//!
+//! ```text
+//! transact ─┐                      ┌─ small: the new datoms lie in the head's tail ─┐
+//! transact ─┼─ with, with, with ───┤                                               ├─ swap the head
+//! transact ─┘   (on db-before)     └─ large: checkpoint, PUT the pack ─────────────┘
+//! ```
+//!
+//! If another process swapped first, everything is decided anew on its value: new `t`, ids, uniqueness.
+//! If it cannot be known who won, the head is read back and searched for the commit. A transaction whose
+//! caller went away while its swap was under way is searched for in the same manner, so that it is never
+//! committed twice.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::{Connection, Newest, read_head};
+use crate::datom::Entid;
+use crate::db::checkpoint::checkpoint;
+use crate::db::commit::{Checkpoint, Pending};
+use crate::db::head::Head;
+use crate::db::Db;
+use crate::environment::Environment;
+use crate::error::{Error, Result};
+use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, PackId};
+use crate::index::TreeName;
+use crate::node::{Loader, NodeWriter};
+use crate::schema::{Schema, bootstrap_datoms};
+use crate::store::CasOutcome;
+use crate::tree::Tree;
+use crate::tx::{TxData, TxReport};
+
+/// Most transactions that one swap carries.
+const GROUP_MAX: usize = 128;
+/// How often a group is tried anew before its callers are told; each time, another writer got ahead.
+const ROUNDS_MAX: usize = 1000;
+
+/// The queue of a branch and the right to empty it.
+#[derive(Default)]
+pub(super) struct Writer {
+    queue: Mutex<VecDeque<Arc<Request>>>,
+    /// Held by the one that writes; holds what a writer that went away left behind.
+    turn: tokio::sync::Mutex<Option<Attempt>>,
+}
+
+/// A transaction that waits, and what became of it.
+struct Request {
+    data: TxData,
+    outcome: Mutex<Option<Result<TxReport>>>,
+}
+
+impl Request {
+    fn settle(&self, outcome: Result<TxReport>) {
+        *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
+    }
+
+    fn take(&self) -> Option<Result<TxReport>> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+}
+
+/// A swap that was asked for and whose answer may have been lost.
+struct Attempt {
+    commit: CommitId,
+    group: Vec<(Arc<Request>, TxReport)>,
+}
+
+impl Connection {
+    /// Commits a transaction.
+    ///
+    /// A small one costs one conditional PUT; one that overflows the head's tail merges it into the trees
+    /// and writes a pack before. On a file store, `Ok` means that everything has reached the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transaction`] if it is refused, and then nothing was written; [`Error::CommitUnknown`] if
+    /// the answer was lost and the head could not be read back; [`Error::Store`].
+    pub async fn transact(&self, data: &TxData) -> Result<TxReport> {
+        if self.store().read_only() {
+            return Err(Error::invalid(format!("{} is read-only", self.store().location())));
+        }
+        let writer = &self.0.writer;
+        let request = Arc::new(Request { data: data.clone(), outcome: Mutex::default() });
+        lock(&writer.queue).push_back(Arc::clone(&request));
+        let mut turn = writer.turn.lock().await;
+        loop {
+            if let Some(outcome) = request.take() {
+                return outcome;
+            }
+            if let Some(attempt) = turn.take() {
+                self.settle_attempt(attempt).await?;
+                continue;
+            }
+            let group: Vec<_> = {
+                let mut queue = lock(&writer.queue);
+                let count = queue.len().min(GROUP_MAX);
+                queue.drain(..count).collect()
+            };
+            if group.is_empty() {
+                // An earlier holder of the turn took this request and went away before the swap.
+                lock(&writer.queue).push_back(Arc::clone(&request));
+                continue;
+            }
+            self.commit(group, &mut turn).await;
+        }
+    }
+
+    /// Finds out whether a swap happened whose writer went away.
+    async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
+        let newest = read_head(&self.0.loader, &self.0.branch).await?;
+        let happened =
+            newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
+        self.advance(newest);
+        for (request, report) in attempt.group {
+            if happened {
+                request.settle(Ok(report));
+            } else {
+                lock(&self.0.writer.queue).push_front(request);
+            }
+        }
+        Ok(())
+    }
+
+    /// Carries a group of transactions to a swap of the head, however often it takes.
+    async fn commit(&self, group: Vec<Arc<Request>>, turn: &mut Option<Attempt>) {
+        let mut open = group;
+        for _ in 0..ROUNDS_MAX {
+            if open.is_empty() {
+                return;
+            }
+            let base = self.newest();
+            let (taken, reports) = self.apply(&base.db, &mut open).await;
+            let Some(last) = reports.last() else { continue };
+            let must_checkpoint = last.must_checkpoint;
+            let prepared = self.prepare(&base.db, last, reports.len(), must_checkpoint).await;
+            let (db, bytes) = match prepared {
+                Ok(prepared) => prepared,
+                Err(error) => return settle_all(taken.into_iter().chain(open), error),
+            };
+            let commit = db.head_commit();
+            let group = taken.iter().cloned().zip(reports).collect();
+            *turn = Some(Attempt { commit, group });
+            let outcome =
+                self.0.loader.store().cas_head(&self.0.branch, Some(&base.version), bytes).await;
+            let newest = match outcome {
+                CasOutcome::Swapped(version) => Newest { db, version },
+                CasOutcome::Conflict | CasOutcome::Unknown(_) => {
+                    match self.read_back(commit, outcome).await {
+                        Ok(Some(newest)) => newest,
+                        Ok(None) => {
+                            // Another writer was first: all of it is decided anew.
+                            *turn = None;
+                            open.splice(0..0, taken);
+                            continue;
+                        }
+                        Err(error) => {
+                            *turn = None;
+                            return settle_all(taken.into_iter().chain(open), error);
+                        }
+                    }
+                }
+            };
+            let head = Arc::clone(&newest.db.0.head);
+            self.advance(newest);
+            for (request, mut report) in turn.take().into_iter().flat_map(|attempt| attempt.group) {
+                report.db_after = report.db_after.with_head(Arc::clone(&head));
+                request.settle(Ok(report));
+            }
+        }
+        let error = Error::invalid("other writers were faster every time; try again");
+        settle_all(open.into_iter(), error);
+    }
+
+    /// Applies transactions one after the other; those that are refused are settled at once.
+    ///
+    /// Returns those that go into one swap, taken off the front of `open`.
+    async fn apply(
+        &self,
+        base: &Db,
+        open: &mut Vec<Arc<Request>>,
+    ) -> (Vec<Arc<Request>>, Vec<TxReport>) {
+        let (mut taken, mut reports): (Vec<_>, Vec<TxReport>) = (Vec::new(), Vec::new());
+        while !open.is_empty() {
+            let request = open.remove(0);
+            let db = reports.last().map_or(base, |report| &report.db_after);
+            match db.with_at(&request.data, self.0.environment.now()).await {
+                Ok(report) => {
+                    let must_checkpoint = report.must_checkpoint;
+                    taken.push(request);
+                    reports.push(report);
+                    if must_checkpoint {
+                        break;
+                    }
+                }
+                Err(error) => request.settle(Err(error)),
+            }
+        }
+        (taken, reports)
+    }
+
+    /// The head that makes the last report's value the newest, encoded; packs have been written.
+    async fn prepare(
+        &self,
+        base: &Db,
+        last: &TxReport,
+        transactions: usize,
+        must_checkpoint: bool,
+    ) -> Result<(Db, bytes::Bytes)> {
+        let db = &last.db_after;
+        let old = &base.0.head;
+        let tail = &db.0.tail;
+        let mut pending = old.pending.clone();
+        let new = tail.pending().len() - transactions;
+        for transaction in &tail.pending()[new..] {
+            pending.push(Pending { nonce: self.0.environment.random(), ..transaction.clone() });
+        }
+        let mut head = Head {
+            generation: old.generation + 1,
+            next_entid: db.0.next_entid,
+            pending,
+            log: tail.log().to_vec(),
+            ..Head::clone(old)
+        };
+        head.commit = commit_after(&head, old.commit, transactions);
+        if !must_checkpoint && let Some(bytes) = head.encode() {
+            return Ok((db.with_head(Arc::new(head)), bytes));
+        }
+        let db = db.with_head(Arc::new(head));
+        let environment = Arc::clone(&self.0.environment);
+        let mut writer = NodeWriter::new(
+            Arc::clone(&self.0.loader),
+            Box::new(move || PackId(environment.random())),
+        );
+        let head = checkpoint(&db, &mut writer).await?;
+        writer.finish().await?;
+        let bytes = head
+            .encode()
+            .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;
+        let schema = Arc::clone(db.schema());
+        Ok((Db::from_parts(Arc::clone(&self.0.loader), Arc::new(head), schema), bytes))
+    }
+
+    /// Reads the head after an answer that may hide a success: the newest value if the commit is in it.
+    async fn read_back(&self, commit: CommitId, outcome: CasOutcome) -> Result<Option<Newest>> {
+        let found = async {
+            let newest = read_head(&self.0.loader, &self.0.branch).await?;
+            let mine = newest.db.commit_hash(commit.t).await? == Some(commit.hash);
+            Ok::<_, Error>((newest, mine))
+        };
+        match (found.await, outcome) {
+            (Ok((newest, true)), _) => Ok(Some(newest)),
+            (Ok((newest, false)), _) => {
+                self.advance(newest);
+                Ok(None)
+            }
+            (Err(error), CasOutcome::Conflict) => Err(error),
+            (Err(error), _) => Err(Error::CommitUnknown {
+                branch: self.0.branch.clone(),
+                commit,
+                source: Box::new(error),
+            }),
+        }
+    }
+}
+
+/// Writes the head of a new database, whose bootstrap lies in the tail.
+pub(super) async fn create(
+    loader: &Arc<Loader>,
+    branch: &BranchName,
+    environment: &dyn Environment,
+) -> Result<Newest> {
+    let store = loader.store();
+    let none = CommitHash([0; 32]);
+    let pending = Pending { t: 0, instant: 0, nonce: environment.random(), tables: Vec::new() };
+    let mut head = Head {
+        database: DatabaseId(environment.random()),
+        branch: branch.clone(),
+        generation: 0,
+        gc_epoch: 0,
+        commit: CommitId { t: 0, hash: none },
+        checkpoint: Checkpoint::default(),
+        checkpoint_commit: none,
+        checkpoint_instant: 0,
+        commits: Tree::empty(TreeName::Commits),
+        schema: Some(Schema::bootstrap()),
+        next_entid: Entid::FIRST_USER,
+        pending: vec![pending],
+        log: sorted_bootstrap(),
+    };
+    head.commit = commit_after(&head, head.commit, 1);
+    let bytes = head.encode().ok_or_else(|| Error::invalid("the bootstrap does not fit in a head"))?;
+    let commit = head.commit;
+    match store.cas_head(branch, None, bytes).await {
+        CasOutcome::Swapped(version) => {
+            let schema = Arc::new(Schema::bootstrap());
+            let db = Db::from_parts(Arc::clone(loader), Arc::new(head), schema);
+            Ok(Newest { db, version })
+        }
+        CasOutcome::Conflict => {
+            let newest = read_head(loader, branch).await?;
+            if newest.db.commit_hash(0).await? == Some(commit.hash) {
+                return Ok(newest);
+            }
+            Err(Error::DatabaseExists {
+                location: store.location().to_owned(),
+                branch: branch.clone(),
+            })
+        }
+        CasOutcome::Unknown(source) => match read_head(loader, branch).await {
+            Ok(newest) if newest.db.commit_hash(0).await? == Some(commit.hash) => Ok(newest),
+            _ => Err(Error::CommitUnknown {
+                branch: branch.clone(),
+                commit,
+                source: Box::new(source),
+            }),
+        },
+    }
+}
+
+fn sorted_bootstrap() -> Vec<crate::datom::Datom> {
+    let order = TreeName::Log.order();
+    let mut datoms = bootstrap_datoms();
+    datoms.sort_unstable_by(|left, right| order.compare(left, right));
+    datoms
+}
+
+/// The id of the last commit of a head whose last `new` pending ones follow `before`.
+fn commit_after(head: &Head, before: CommitId, new: usize) -> CommitId {
+    head.pending[head.pending.len() - new..].iter().fold(before, |parent, pending| {
+        let digest = pending.digest(head.log_of(pending.t));
+        CommitId { t: pending.t, hash: pending.hash(parent.hash, &digest) }
+    })
+}
+
+fn settle_all(requests: impl Iterator<Item = Arc<Request>>, error: Error) {
+    // Errors do not clone: the first caller gets the chain, the others its first line.
+    let told = error.to_string();
+    let mut error = Some(error);
+    for request in requests {
+        let error = error.take().unwrap_or_else(|| Error::Invalid(told.clone()));
+        request.settle(Err(error));
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+

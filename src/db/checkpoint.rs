@@ -1,0 +1,187 @@
+//! A checkpoint: merging a tail into the trees.
+//!
+//! A superseded fact moves to history with the `tx` that had asserted it; the log takes every datom. An
+//! attribute whose place in AVET changed is filled in or taken out whole, from AEVT.
+
+use std::sync::Arc;
+
+use futures::stream::TryStreamExt;
+
+use super::Db;
+use super::commit::{Checkpoint, CommitRecord};
+use super::head::{Head, schema_node};
+use super::tail::{Delta, Net};
+use crate::datom::{Datom, Entid};
+use crate::error::{Error, Result};
+use crate::id::CommitHash;
+use crate::index::{Components, Index, Range, TreeName};
+use crate::node::NodeWriter;
+use crate::schema::Schema;
+use crate::tree::{self, Change, Tree};
+
+/// Merges the whole tail of `db` into its trees and returns the head that then stands for it.
+///
+/// `db` is a value whose `head` lists all its commits as pending. Nodes go to `writer`; the caller
+/// finishes it before it swaps the head.
+pub(crate) async fn checkpoint(db: &Db, writer: &mut NodeWriter) -> Result<Head> {
+    let head = &db.0.head;
+    let trees = merge_tail(db, writer).await?;
+    let schema = if db.0.schema.facts().eq(db.0.checkpoint_schema.facts()) {
+        db.0.checkpoint.schema
+    } else if db.0.schema.facts().next().is_none() {
+        None
+    } else {
+        Some(writer.write(schema_node(&db.0.schema)).await?)
+    };
+    let checkpoint = Checkpoint {
+        covered: db.0.t + 1,
+        trees,
+        schema,
+        tables: db.0.tables.iter().map(|(name, count)| (Arc::clone(name), *count)).collect(),
+        next_entid: db.0.next_entid,
+    };
+    let (commits, commit) = record_commits(db, &checkpoint, writer).await?;
+    Ok(Head {
+        checkpoint,
+        checkpoint_commit: commit,
+        checkpoint_instant: db.0.instant,
+        commits,
+        schema: Some(Schema::clone(&db.0.schema)),
+        pending: Vec::new(),
+        log: Vec::new(),
+        ..Head::clone(head)
+    })
+}
+
+/// Writes a record for each commit of the tail; returns the new tree and the hash of the last.
+async fn record_commits(
+    db: &Db,
+    checkpoint: &Checkpoint,
+    writer: &mut NodeWriter,
+) -> Result<(Tree, CommitHash)> {
+    let head = &db.0.head;
+    let mut parent = head.checkpoint_commit;
+    let mut changes = Vec::with_capacity(head.pending.len());
+    for pending in &head.pending {
+        let digest = pending.digest(head.log_of(pending.t));
+        let last = pending.t == db.0.t;
+        let record = CommitRecord {
+            hash: pending.hash(parent, &digest),
+            pending: pending.clone(),
+            other_parents: Vec::new(),
+            digest,
+            covered: if last { checkpoint.covered } else { head.checkpoint.covered },
+            checkpoint: last.then(|| checkpoint.clone()),
+        };
+        parent = record.hash;
+        changes.push(Change::Insert(record.to_datom()));
+    }
+    let edited = tree::edit(db.loader(), writer, &head.commits, changes).await?;
+    Ok((edited.tree, parent))
+}
+
+/// The seven trees with the tail in them.
+async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
+    let old = &db.0.checkpoint;
+    let tail = &db.0.tail;
+    let eavt = edit(db, writer, TreeName::Eavt, changes(tail.deltas(Index::Eavt))).await?;
+    let aevt = edit(db, writer, TreeName::Aevt, changes(tail.deltas(Index::Aevt))).await?;
+
+    // What the trees held and the tail superseded comes out of the trees, with its `tx`.
+    // `:db/noHistory` rules as it was before the last transaction: a change of it checkpoints at once, so
+    // what history keeps is a function of the log, however its transactions were grouped.
+    let mut governing = Schema::clone(&db.0.checkpoint_schema);
+    let last = tail.log().partition_point(|datom| datom.tx.t() < db.0.t);
+    governing.fold(&tail.log()[..last]);
+    let keeps_history =
+        |a: Entid| governing.attribute(a).is_none_or(|attribute| !attribute.no_history);
+    let mut superseded: Vec<Datom> = eavt.displaced;
+    superseded.extend(tail.superseded().cloned());
+    superseded.retain(|datom| keeps_history(datom.a));
+    let history = |name: TreeName, datoms: Vec<Datom>| {
+        let order = name.order();
+        let mut datoms = datoms;
+        datoms.sort_unstable_by(|left, right| order.compare(left, right));
+        datoms.into_iter().map(Change::Insert).collect::<Vec<_>>()
+    };
+    let history_eavt = history(TreeName::HistoryEavt, superseded.clone());
+    let history_eavt = edit(db, writer, TreeName::HistoryEavt, history_eavt).await?;
+    let history_aevt = history(TreeName::HistoryAevt, superseded.clone());
+    let history_aevt = edit(db, writer, TreeName::HistoryAevt, history_aevt).await?;
+
+    let moved = moved_in_avet(&db.0.schema, &db.0.checkpoint_schema);
+    let mut avet = changes(tail.deltas(Index::Avet));
+    superseded.retain(|datom| db.in_avet(datom.a));
+    let mut history_avet = history(TreeName::HistoryAvet, superseded);
+    for (a, gained) in moved {
+        for (changes, from, to) in [
+            (&mut avet, &aevt.tree, TreeName::Avet),
+            (&mut history_avet, &history_aevt.tree, TreeName::HistoryAvet),
+        ] {
+            let source = if gained { from } else { old.tree(to) };
+            let wrap = if gained { Change::Insert } else { Change::Delete };
+            let range = Range::prefix(Components::all().a(a));
+            let mut slices = tree::scan(Arc::clone(db.loader()), source, range);
+            while let Some(slice) = slices.try_next().await? {
+                changes.extend(slice.rows.clone().map(|row| wrap(slice.leaf.datom(row))));
+            }
+        }
+    }
+    let avet = edit(db, writer, TreeName::Avet, sorted(TreeName::Avet, avet)).await?;
+    let history_avet = sorted(TreeName::HistoryAvet, history_avet);
+    let history_avet = edit(db, writer, TreeName::HistoryAvet, history_avet).await?;
+    let log = tail.log().iter().cloned().map(Change::Insert).collect();
+    let log = edit(db, writer, TreeName::Log, log).await?;
+    Ok([
+        eavt.tree,
+        aevt.tree,
+        avet.tree,
+        history_eavt.tree,
+        history_aevt.tree,
+        history_avet.tree,
+        log.tree,
+    ])
+}
+
+async fn edit(
+    db: &Db,
+    writer: &mut NodeWriter,
+    name: TreeName,
+    changes: Vec<Change>,
+) -> Result<tree::Edited> {
+    let edited = tree::edit(db.loader(), writer, db.0.checkpoint.tree(name), changes).await?;
+    if edited.missing > 0 {
+        return Err(Error::corrupt(
+            format!("{name} tree of branch {}", db.branch()),
+            format!("it lacks {} facts that the tail supersedes", edited.missing),
+        ));
+    }
+    Ok(edited)
+}
+
+fn changes(deltas: &[Delta]) -> Vec<Change> {
+    deltas
+        .iter()
+        .map(|delta| match delta.net {
+            Net::Insert | Net::Replace => Change::Insert(delta.datom.clone()),
+            Net::Delete => Change::Delete(delta.datom.clone()),
+        })
+        .collect()
+}
+
+fn sorted(name: TreeName, mut changes: Vec<Change>) -> Vec<Change> {
+    let order = name.order();
+    changes.sort_unstable_by(|left, right| order.compare(left.datom(), right.datom()));
+    changes
+}
+
+/// Attributes that existed at the checkpoint and came into AVET (`true`) or left it (`false`) since.
+fn moved_in_avet(now: &Schema, checkpoint: &Schema) -> Vec<(Entid, bool)> {
+    checkpoint
+        .attributes()
+        .filter_map(|old| {
+            let in_avet = now.attribute(old.id).is_some_and(|attribute| attribute.in_avet());
+            (in_avet != old.in_avet()).then_some((old.id, in_avet))
+        })
+        .collect()
+}

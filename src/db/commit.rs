@@ -1,0 +1,290 @@
+//! What is known of each commit, and how a commit is named.
+//!
+//! Every transaction has one [`CommitRecord`] in the tree of commits, keyed by `t`; those since the last
+//! checkpoint wait in the head as [`Pending`]. A commit's hash covers its parents, its `t` and instant and
+//! a digest of its data, so it names the whole history. The digest is a list of salted hashes, one a
+//! datom: a purge can drop a datom and leave its hash, which tells nothing about it.
+
+use std::sync::Arc;
+
+use crate::datom::{Datom, Entid};
+use crate::error::{Error, Result};
+use crate::id::{CommitHash, Location, NodeId, PackId};
+use crate::index::TreeName;
+use crate::tree::Tree;
+use crate::value::Value;
+use crate::wire::{Malformed, Reader, Writer};
+
+/// A commit since the last checkpoint: what its datoms do not say.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pending {
+    /// The transaction.
+    pub(crate) t: u64,
+    /// Its instant, which is a datom too.
+    pub(crate) instant: i64,
+    /// Makes the commit unique and salts the hashes of its datoms.
+    pub(crate) nonce: [u8; 16],
+    /// The tables whose number of entities it changed, with the new number.
+    pub(crate) tables: Vec<(Arc<str>, u64)>,
+}
+
+impl Pending {
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.varint(self.t);
+        out.zigzag(self.instant);
+        out.raw(&self.nonce);
+        encode_tables(&self.tables, out);
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        Ok(Self {
+            t: input.varint()?,
+            instant: input.zigzag()?,
+            nonce: input.array()?,
+            tables: decode_tables(input)?,
+        })
+    }
+
+    /// The hash over parents, `t`, instant, data and nonce.
+    pub(crate) fn hash(&self, parent: CommitHash, digest: &[u8; 32]) -> CommitHash {
+        let mut hasher = blake3::Hasher::new_derive_key("datomfusion 1 commit");
+        hasher.update(&1u32.to_le_bytes());
+        hasher.update(&parent.0);
+        hasher.update(&self.t.to_le_bytes());
+        hasher.update(&self.instant.to_le_bytes());
+        hasher.update(digest);
+        hasher.update(&self.nonce);
+        CommitHash(*hasher.finalize().as_bytes())
+    }
+
+    /// The digest of this commit's datoms, which are in LOG order.
+    pub(crate) fn digest(&self, datoms: &[Datom]) -> [u8; 32] {
+        let mut salt = [0; 32];
+        salt[..16].copy_from_slice(&self.nonce);
+        let mut list = blake3::Hasher::new_derive_key("datomfusion 1 transaction data");
+        for datom in datoms {
+            let mut one = blake3::Hasher::new_keyed(&salt);
+            one.update(&datom.e.0.to_le_bytes());
+            one.update(&datom.a.0.to_le_bytes());
+            one.update(&datom.tx.0.0.to_le_bytes());
+            one.update(&[u8::from(datom.added), datom.v.value_type() as u8]);
+            hash_value(&datom.v, &mut one);
+            list.update(one.finalize().as_bytes());
+        }
+        *list.finalize().as_bytes()
+    }
+}
+
+/// Feeds a value to a hash: fixed widths as they are, everything else behind its length.
+fn hash_value(value: &Value, hasher: &mut blake3::Hasher) {
+    let mut sized = |bytes: &[u8]| {
+        hasher.update(&(bytes.len() as u64).to_le_bytes());
+        hasher.update(bytes);
+    };
+    match value {
+        Value::Boolean(value) => sized(&[u8::from(*value)]),
+        Value::Long(value) | Value::Instant(value) => sized(&value.to_le_bytes()),
+        Value::Ref(value) => sized(&value.0.to_le_bytes()),
+        Value::Double(value) => sized(&value.to_le_bytes()),
+        Value::Float(value) => sized(&value.to_le_bytes()),
+        Value::BigInt(value) => sized(&value.to_signed_bytes_le()),
+        Value::BigDec(value) => {
+            let (digits, scale) = value.as_bigint_and_exponent();
+            sized(&digits.to_signed_bytes_le());
+            sized(&scale.to_le_bytes());
+        }
+        Value::String(text) | Value::Uri(text) => sized(text.as_bytes()),
+        Value::Keyword(keyword) => sized(keyword.as_str().as_bytes()),
+        Value::Symbol(symbol) => sized(symbol.as_str().as_bytes()),
+        Value::Uuid(value) => sized(&value.to_be_bytes()),
+        Value::Bytes(bytes) => sized(bytes),
+        Value::Large(large) => sized(&large.hash.0),
+        Value::Tuple(elements) => {
+            sized(&(elements.len() as u64).to_le_bytes());
+            for element in elements.iter() {
+                match element {
+                    None => hasher.update(&[0]),
+                    Some(element) => {
+                        hasher.update(&[element.value_type() as u8]);
+                        hash_value(element, hasher);
+                        hasher
+                    }
+                };
+            }
+        }
+    }
+}
+
+/// An entry of the tree of commits.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct CommitRecord {
+    /// The commit.
+    pub(crate) pending: Pending,
+    /// Its hash.
+    pub(crate) hash: CommitHash,
+    /// Parents besides the commit before it.
+    pub(crate) other_parents: Vec<CommitHash>,
+    /// The digest of its data.
+    pub(crate) digest: [u8; 32],
+    /// Transactions `0..covered` lie in the trees of the last checkpoint at or before this commit.
+    pub(crate) covered: u64,
+    /// That checkpoint itself, if this commit made it.
+    pub(crate) checkpoint: Option<Checkpoint>,
+}
+
+/// The trees as of one commit, with what belongs to them.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Checkpoint {
+    /// Transactions `0..covered` lie in the trees.
+    pub(crate) covered: u64,
+    /// The seven trees of data, in the order of [`TreeName::DATA`].
+    pub(crate) trees: [Tree; 7],
+    /// Where the leaf of schema facts lies; `None` while there are none beyond the bootstrap.
+    pub(crate) schema: Option<(NodeId, Location)>,
+    /// How many entities each table has.
+    pub(crate) tables: Vec<(Arc<str>, u64)>,
+    /// The next entity id.
+    pub(crate) next_entid: Entid,
+}
+
+impl Default for Checkpoint {
+    /// No transactions, no trees.
+    fn default() -> Self {
+        Self {
+            covered: 0,
+            trees: TreeName::DATA.map(Tree::empty),
+            schema: None,
+            tables: Vec::new(),
+            next_entid: Entid::FIRST_USER,
+        }
+    }
+}
+
+impl Checkpoint {
+    /// One of the seven trees.
+    pub(crate) fn tree(&self, name: TreeName) -> &Tree {
+        &self.trees[name as usize]
+    }
+
+    pub(crate) fn encode(&self, out: &mut Writer) {
+        out.varint(self.covered);
+        for tree in &self.trees {
+            tree.encode(out);
+        }
+        match &self.schema {
+            None => out.u8(0),
+            Some((id, location)) => {
+                out.u8(1);
+                out.raw(&id.0);
+                encode_location(*location, out);
+            }
+        }
+        encode_tables(&self.tables, out);
+        out.zigzag(self.next_entid.0);
+    }
+
+    pub(crate) fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let covered = input.varint()?;
+        let mut trees = TreeName::DATA.map(Tree::empty);
+        for tree in &mut trees {
+            *tree = Tree::decode(tree.name(), input)?;
+        }
+        let schema = match input.u8()? {
+            0 => None,
+            1 => Some((NodeId(input.array()?), decode_location(input)?)),
+            _ => return Err(Malformed("a schema is neither absent nor present")),
+        };
+        let tables = decode_tables(input)?;
+        let next_entid = Entid(input.zigzag()?);
+        if next_entid < Entid::FIRST_USER || next_entid > Entid::TX0 {
+            return Err(Malformed("the next entity id is out of range"));
+        }
+        Ok(Self { covered, trees, schema, tables, next_entid })
+    }
+}
+
+impl CommitRecord {
+    /// This record as an entry of the tree of commits.
+    pub(crate) fn to_datom(&self) -> Datom {
+        let mut out = Writer::new();
+        self.pending.encode(&mut out);
+        out.raw(&self.hash.0);
+        out.count(self.other_parents.len());
+        for parent in &self.other_parents {
+            out.raw(&parent.0);
+        }
+        out.raw(&self.digest);
+        out.varint(self.covered);
+        out.u8(u8::from(self.checkpoint.is_some()));
+        if let Some(checkpoint) = &self.checkpoint {
+            checkpoint.encode(&mut out);
+        }
+        let tx = crate::datom::TxId::from_t(self.pending.t);
+        let t = i64::try_from(self.pending.t).unwrap_or(i64::MAX);
+        Datom::add(Entid(t), Entid(0), Value::bytes(out.into_bytes()), tx)
+    }
+
+    /// Reads an entry of the tree of commits, whose body is at hand.
+    pub(crate) fn from_datom(datom: &Datom) -> Result<Self> {
+        let body = match &datom.v {
+            Value::Bytes(bytes) => Some(bytes),
+            Value::Large(large) => large.body.get(),
+            _ => None,
+        };
+        let corrupt = |reason: &str| Error::corrupt(format!("commit {}", datom.e), reason);
+        let body = body.ok_or_else(|| corrupt("its record is not bytes"))?;
+        let mut input = Reader::new(body);
+        let record = Self::decode(&mut input).map_err(|malformed| corrupt(malformed.0))?;
+        if i64::try_from(record.pending.t) != Ok(datom.e.0) {
+            return Err(corrupt("its record has another t"));
+        }
+        Ok(record)
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let pending = Pending::decode(input)?;
+        let hash = CommitHash(input.array()?);
+        let parents = input.count(CommitHash::LEN)?;
+        let other_parents =
+            (0..parents).map(|_| input.array().map(CommitHash)).collect::<Result<_, _>>()?;
+        let digest = input.array()?;
+        let covered = input.varint()?;
+        let checkpoint = match input.u8()? {
+            0 => None,
+            1 => Some(Checkpoint::decode(input)?),
+            _ => return Err(Malformed("a checkpoint is neither absent nor present")),
+        };
+        input.finish()?;
+        if covered > pending.t.saturating_add(1) {
+            return Err(Malformed("its checkpoint is younger than itself"));
+        }
+        Ok(Self { pending, hash, other_parents, digest, covered, checkpoint })
+    }
+}
+
+pub(crate) fn encode_location(location: Location, out: &mut Writer) {
+    out.raw(&location.pack.0);
+    out.varint(location.offset);
+    out.varint(u64::from(location.len));
+}
+
+pub(crate) fn decode_location(input: &mut Reader<'_>) -> Result<Location, Malformed> {
+    Ok(Location {
+        pack: PackId(input.array()?),
+        offset: input.varint()?,
+        len: u32::try_from(input.varint()?).map_err(|_| Malformed("a frame is too long"))?,
+    })
+}
+
+fn encode_tables(tables: &[(Arc<str>, u64)], out: &mut Writer) {
+    out.count(tables.len());
+    for (namespace, entities) in tables {
+        out.bytes(namespace.as_bytes());
+        out.varint(*entities);
+    }
+}
+
+fn decode_tables(input: &mut Reader<'_>) -> Result<Vec<(Arc<str>, u64)>, Malformed> {
+    let count = input.count(2)?;
+    (0..count).map(|_| Ok((input.text()?.into(), input.varint()?))).collect()
+}

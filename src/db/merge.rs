@@ -1,0 +1,240 @@
+//! Merging a range of a tree with the same range of the tail, leaf by leaf.
+//!
+//! A leaf whose key range holds no entry of the tail passes through untouched, which is what keeps
+//! `as_of` at the speed of now. The other leaves are rebuilt by column runs.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+
+use super::Db;
+use super::tail::{Delta, Net};
+use crate::datom::Datom;
+use crate::error::{Error, Result};
+use crate::index::{Index, Range, TreeName, TreeOrder};
+use crate::node::{Leaf, LeafBuilder};
+use crate::tree::{self, LeafSlice};
+
+/// Leaves in index order; each slice is sorted, and so are they.
+pub(crate) type Slices = BoxStream<'static, Result<LeafSlice>>;
+
+/// Datoms of a leaf that merging history builds.
+const HISTORY_LEAF_DATOMS: usize = 4096;
+
+impl Db {
+    /// The datoms of a range in index order, as slices of leaves.
+    ///
+    /// Large values have no bodies yet: [`Loader::resolve`](crate::node::Loader::resolve) reads them.
+    pub(crate) fn scan(&self, index: Index, range: Range) -> Slices {
+        let all = match (index, self.0.history) {
+            (Index::Log, _) => self.scan_log(range),
+            (_, true) => self.scan_history(index, range),
+            (_, false) => self.scan_current(index, range),
+        };
+        match self.0.since {
+            None => all,
+            Some(since) => all
+                .try_filter_map(move |slice| async move { Ok(later(&slice, since)) })
+                .boxed(),
+        }
+    }
+
+    fn tree_scan(&self, name: TreeName, range: &Range) -> Slices {
+        tree::scan(Arc::clone(self.loader()), self.0.checkpoint.tree(name), range.clone())
+    }
+
+    fn scan_current(&self, index: Index, range: Range) -> Slices {
+        let base = self.tree_scan(TreeName::current(index), &range);
+        let deltas = self.0.tail.rows(index, &range);
+        if deltas.is_empty() {
+            return base;
+        }
+        let order = TreeName::current(index).order();
+        let state = (self.clone(), base, deltas.start, false);
+        let end = deltas.end;
+        stream::try_unfold(state, move |(db, mut base, mut at, done)| async move {
+            if done {
+                return Ok(None);
+            }
+            let deltas = &db.0.tail.deltas(index)[..end];
+            let Some(slice) = base.try_next().await? else {
+                let rest = appended(&deltas[at..])?;
+                return Ok(rest.map(|slice| (slice, (db, base, end, true))));
+            };
+            let upto = slice.rows.end - 1;
+            let reach = at
+                + deltas[at..].partition_point(|delta| {
+                    slice.leaf.compare(upto, order, &delta.datom).is_ge()
+                });
+            let merged = if reach == at {
+                slice
+            } else {
+                overlay(&slice, order, &deltas[at..reach])?
+            };
+            at = reach;
+            Ok(Some((merged, (db, base, at, false))))
+        })
+        .try_filter(|slice| std::future::ready(!slice.rows.is_empty()))
+        .boxed()
+    }
+
+    fn scan_log(&self, range: Range) -> Slices {
+        let base = self.tree_scan(TreeName::Log, &range);
+        let said: Vec<_> = self
+            .0
+            .tail
+            .log()
+            .iter()
+            .filter(|datom| range.locate(Index::Log, datom).is_eq())
+            .cloned()
+            .collect();
+        base.chain(stream::iter(slice_of(&said).map(Ok))).boxed()
+    }
+
+    /// Current ∪ history ∪ tail. The current tree is read without the tail's deletions, because a fact
+    /// that was superseded is a fact of history.
+    fn scan_history(&self, index: Index, range: Range) -> Slices {
+        let order = TreeName::history(index).order();
+        let in_index = |datom: &&Datom| index != Index::Avet || self.in_avet(datom.a);
+        let mut said: Vec<_> = self
+            .0
+            .tail
+            .log()
+            .iter()
+            .filter(in_index)
+            .filter(|datom| range.locate(index, datom).is_eq())
+            .cloned()
+            .collect();
+        said.sort_unstable_by(|left, right| order.compare(left, right));
+        let sources = vec![
+            Source::new(self.tree_scan(TreeName::current(index), &range)),
+            Source::new(self.tree_scan(TreeName::history(index), &range)),
+            Source::new(stream::iter(slice_of(&said).map(Ok)).boxed()),
+        ];
+        stream::try_unfold(sources, move |mut sources| async move {
+            let mut merged = LeafBuilder::new();
+            while merged.len() < HISTORY_LEAF_DATOMS {
+                let mut least: Option<(usize, &Datom)> = None;
+                for source in &mut sources {
+                    source.fill().await?;
+                }
+                for (at, source) in sources.iter().enumerate() {
+                    let Some(next) = source.buffer.front() else { continue };
+                    if least.is_none_or(|(_, datom)| order.compare(next, datom).is_lt()) {
+                        least = Some((at, next));
+                    }
+                }
+                let Some((at, _)) = least else { break };
+                if let Some(datom) = sources[at].buffer.pop_front() {
+                    merged.push(&datom);
+                }
+            }
+            let leaf = merged.finish();
+            Ok((leaf.len() > 0).then(|| (whole(leaf), sources)))
+        })
+        .boxed()
+    }
+}
+
+/// A sorted input of the merge of history.
+struct Source {
+    slices: Slices,
+    buffer: VecDeque<Datom>,
+}
+
+impl Source {
+    fn new(slices: Slices) -> Self {
+        Self { slices, buffer: VecDeque::new() }
+    }
+
+    async fn fill(&mut self) -> Result<()> {
+        while self.buffer.is_empty() {
+            let Some(slice) = self.slices.try_next().await? else { break };
+            self.buffer.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
+        }
+        Ok(())
+    }
+}
+
+/// A slice with net changes laid over it. All changes lie at or before its last row.
+fn overlay(slice: &LeafSlice, order: TreeOrder, deltas: &[Delta]) -> Result<LeafSlice> {
+    let leaf = &slice.leaf;
+    let mut merged = LeafBuilder::new();
+    let mut row = slice.rows.start;
+    for delta in deltas {
+        let found = row
+            + partition_point(slice.rows.end - row, |offset| {
+                leaf.compare(row + offset, order, &delta.datom).is_lt()
+            });
+        merged.push_run(leaf, row..found);
+        row = found;
+        let present =
+            row < slice.rows.end && leaf.compare(row, order, &delta.datom).is_eq();
+        if present == (delta.net == Net::Insert) {
+            return Err(contradiction(&delta.datom));
+        }
+        if delta.net != Net::Delete {
+            merged.push(&delta.datom);
+        }
+        row += usize::from(present);
+    }
+    merged.push_run(leaf, row..slice.rows.end);
+    Ok(whole(merged.finish()))
+}
+
+/// The changes behind the last row of a tree: they can only be new facts.
+fn appended(deltas: &[Delta]) -> Result<Option<LeafSlice>> {
+    if let Some(delta) = deltas.iter().find(|delta| delta.net != Net::Insert) {
+        return Err(contradiction(&delta.datom));
+    }
+    if deltas.is_empty() {
+        return Ok(None);
+    }
+    let mut leaf = LeafBuilder::new();
+    for delta in deltas {
+        leaf.push(&delta.datom);
+    }
+    Ok(Some(whole(leaf.finish())))
+}
+
+fn contradiction(datom: &Datom) -> Error {
+    Error::corrupt(format!("datom {datom}"), "the tail and the trees disagree on whether it holds")
+}
+
+/// The rows of later transactions, or nothing.
+fn later(slice: &LeafSlice, since: u64) -> Option<LeafSlice> {
+    let bound = crate::datom::TxId::from_t(since).0.0;
+    let tx = slice.leaf.tx();
+    let mut kept = LeafBuilder::new();
+    let mut row = slice.rows.start;
+    while row < slice.rows.end {
+        let run = row + partition_while(&tx[row..slice.rows.end], |tx| *tx > bound);
+        kept.push_run(&slice.leaf, row..run);
+        row = run + partition_while(&tx[run..slice.rows.end], |tx| *tx <= bound);
+    }
+    let leaf = kept.finish();
+    (leaf.len() > 0).then(|| whole(leaf))
+}
+
+fn partition_while(items: &[i64], keep: impl Fn(&i64) -> bool) -> usize {
+    items.iter().position(|item| !keep(item)).unwrap_or(items.len())
+}
+
+/// The first of `len` places where `before` no longer holds.
+fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
+    let (mut low, mut high) = (0, len);
+    while low < high {
+        let middle = low.midpoint(high);
+        if before(middle) { low = middle + 1 } else { high = middle }
+    }
+    low
+}
+
+fn whole(leaf: Leaf) -> LeafSlice {
+    LeafSlice { rows: 0..leaf.len(), leaf: Arc::new(leaf) }
+}
+
+fn slice_of(datoms: &[Datom]) -> Option<LeafSlice> {
+    (!datoms.is_empty()).then(|| whole(Leaf::from_datoms(datoms)))
+}

@@ -1,0 +1,282 @@
+//! Other bases of the same database: `as_of`, `since`, `history`, and the basis grammar put together.
+
+use std::sync::Arc;
+
+use futures::stream::TryStreamExt;
+
+use super::basis::{BasisPart, BasisSpec, TimePoint};
+use super::commit::{Checkpoint, CommitRecord};
+use super::{Db, Inner, Parts, load_schema};
+use crate::datom::{Entid, TxId};
+use crate::error::{Error, Result};
+use crate::id::CommitHash;
+use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::schema::attrs;
+use crate::tree;
+use crate::value::Value;
+
+impl Db {
+    /// This database as it was just after a point in time. The point is inclusive: of an instant, the
+    /// last transaction at or before it.
+    ///
+    /// A basis in the tail costs nothing to open. An older one reads the path to its record in the tree
+    /// of commits, the path to its checkpoint's record, and the log leaves between the two; it then
+    /// scans at the cost of the present. Schema and idents are those of that time. Attributes with
+    /// `:db/noHistory` promise nothing here. Source: Datomic, *database filters*.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the point is a `t` or transaction that has not happened, or an instant before
+    /// the first; [`Error::SnapshotExpired`] if garbage collection removed what the point needs.
+    pub async fn as_of(&self, point: impl Into<TimePoint>) -> Result<Self> {
+        let t = self.t_of(&point.into()).await?;
+        if t == self.0.t {
+            return Ok(self.clone());
+        }
+        let past = if t + 1 >= self.0.checkpoint.covered {
+            self.within_tail(t)
+        } else {
+            self.before_checkpoint(t).await?
+        };
+        Ok(past.viewed(self.0.since, self.0.history))
+    }
+
+    /// The datoms of later transactions that still hold. The point is exclusive.
+    ///
+    /// Schema and idents are those of this value. Source: Datomic, *database filters*.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::as_of`].
+    pub async fn since(&self, point: impl Into<TimePoint>) -> Result<Self> {
+        let t = self.t_of(&point.into()).await?;
+        Ok(self.viewed(Some(self.0.since.map_or(t, |since| since.max(t))), self.0.history))
+    }
+
+    /// Every datom of this value's past: what holds, what was superseded, and the retractions.
+    pub fn history(&self) -> Self {
+        self.viewed(self.0.since, true)
+    }
+
+    /// This value at a basis of the grammar; the branch must be its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::as_of`], and [`Error::Invalid`] if the basis names another branch.
+    pub async fn at(&self, basis: &BasisSpec) -> Result<Self> {
+        if let Some(branch) = basis.branch()
+            && branch != self.branch()
+        {
+            return Err(Error::invalid(format!(
+                "this is branch {}, not {branch}; open that branch",
+                self.branch()
+            )));
+        }
+        let mut db = self.clone();
+        // The upper bound first, whatever the order in the text: `since` counts from within it.
+        for part in basis.parts() {
+            match part {
+                BasisPart::At(point) => db = db.as_of(*point).await?,
+                BasisPart::Commit(commit) => {
+                    let t = self.t_of_commit(commit).await?;
+                    db = db.as_of(TimePoint::T(t)).await?;
+                }
+                BasisPart::Since(_) | BasisPart::History => {}
+            }
+        }
+        for part in basis.parts() {
+            match part {
+                BasisPart::Since(point) => db = db.since(*point).await?,
+                BasisPart::History => db = db.history(),
+                BasisPart::At(_) | BasisPart::Commit(_) => {}
+            }
+        }
+        Ok(db)
+    }
+
+    fn viewed(&self, since: Option<u64>, history: bool) -> Self {
+        if since == self.0.since && history == self.0.history {
+            return self.clone();
+        }
+        Self(Arc::new(Inner { since, history, ..Inner::clone(&self.0) }))
+    }
+
+    /// The `t` of a point in time, which must lie in this value's past.
+    async fn t_of(&self, point: &TimePoint) -> Result<u64> {
+        let newest = self.0.t;
+        let t = match point {
+            TimePoint::T(t) => *t,
+            TimePoint::Tx(tx) => match u64::try_from(tx - Entid::TX0.0) {
+                Ok(t) => t,
+                Err(_) => return Err(Error::invalid(format!("{tx} is not a transaction's id"))),
+            },
+            TimePoint::Instant(instant) => return self.t_of_instant(*instant).await,
+        };
+        if t > newest {
+            return Err(Error::invalid(format!(
+                "there is no transaction t={t} yet; the newest is t={newest}"
+            )));
+        }
+        Ok(t)
+    }
+
+    /// The last transaction at or before an instant; of equal instants, the last.
+    async fn t_of_instant(&self, instant: i64) -> Result<u64> {
+        if instant >= self.0.instant {
+            return Ok(self.0.t);
+        }
+        let in_tail = self
+            .0
+            .tail
+            .log()
+            .iter()
+            .rev()
+            .filter(|datom| datom.added && datom.a == attrs::TX_INSTANT && datom.e == datom.tx.0)
+            .find(|datom| matches!(datom.v, Value::Instant(at) if at <= instant));
+        if let Some(datom) = in_tail {
+            return Ok(datom.tx.t());
+        }
+        let edge = |at| Some(Edge { at, inclusive: true });
+        let range = Range {
+            from: edge(Components::all().a(attrs::TX_INSTANT)),
+            to: edge(Components::all().a(attrs::TX_INSTANT).v(Value::Instant(instant))),
+        };
+        let last = tree::last(self.loader(), self.0.checkpoint.tree(TreeName::Avet), &range).await?;
+        last.map(|datom| datom.tx.t()).ok_or_else(|| {
+            Error::invalid("that instant lies before the database's first transaction (1970-01-01)")
+        })
+    }
+
+    async fn t_of_commit(&self, commit: &str) -> Result<u64> {
+        let unknown = || Error::invalid(format!("there is no commit {commit} on this branch"));
+        // Printed ids are `t-hex`; a bare hash must be searched for.
+        if let Some((t, hash)) = commit.split_once('-') {
+            let t: u64 = t.parse().map_err(|_| unknown())?;
+            let found = self.commit_hash(t).await?.ok_or_else(unknown)?;
+            return found.to_string().starts_with(hash).then_some(t).ok_or_else(unknown);
+        }
+        for t in (0..=self.0.t).rev() {
+            if self.commit_hash(t).await?.is_some_and(|hash| hash.to_string().starts_with(commit)) {
+                return Ok(t);
+            }
+        }
+        Err(unknown())
+    }
+
+    /// The hash of the commit that made `t`, if this branch has it.
+    pub(crate) async fn commit_hash(&self, t: u64) -> Result<Option<CommitHash>> {
+        let head = &self.0.head;
+        if t > head.commit.t {
+            return Ok(None);
+        }
+        if t < head.checkpoint.covered {
+            return Ok(Some(self.commit_record(t).await?.hash));
+        }
+        let mut hash = head.checkpoint_commit;
+        for pending in head.pending.iter().take_while(|pending| pending.t <= t) {
+            let digest = pending.digest(head.log_of(pending.t));
+            hash = pending.hash(hash, &digest);
+        }
+        Ok(Some(hash))
+    }
+
+    /// The record of a commit that lies in the tree of commits.
+    async fn commit_record(&self, t: u64) -> Result<CommitRecord> {
+        let records = self.commit_records(t, t).await?;
+        records.into_iter().next().ok_or_else(|| {
+            Error::corrupt(format!("commits of branch {}", self.branch()), format!("t={t} is missing"))
+        })
+    }
+
+    /// The records of commits `first..=last`, which lie in the tree of commits.
+    pub(crate) async fn commit_records(&self, first: u64, last: u64) -> Result<Vec<CommitRecord>> {
+        let edge = |t: u64| {
+            let e = Entid(i64::try_from(t).unwrap_or(i64::MAX));
+            Some(Edge { at: Components::all().e(e), inclusive: true })
+        };
+        let range = Range { from: edge(first), to: edge(last) };
+        let mut slices = tree::scan(Arc::clone(self.loader()), &self.0.head.commits, range);
+        let mut records = Vec::new();
+        while let Some(slice) = slices.try_next().await? {
+            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            for row in slice.rows.clone() {
+                records.push(CommitRecord::from_datom(&slice.leaf.datom(row))?);
+            }
+        }
+        Ok(records)
+    }
+
+    /// A basis whose checkpoint is this value's own.
+    fn within_tail(&self, t: u64) -> Self {
+        let inner = &self.0;
+        let upto = TxId::from_t(t);
+        let (log, pending) = (inner.tail.log(), inner.tail.pending());
+        Self::assemble(Parts {
+            loader: Arc::clone(&inner.loader),
+            head: Arc::clone(&inner.head),
+            checkpoint: inner.checkpoint.clone(),
+            checkpoint_schema: Arc::clone(&inner.checkpoint_schema),
+            checkpoint_instant: inner.checkpoint_instant,
+            schema: None,
+            log: log[..log.partition_point(|datom| datom.tx <= upto)].to_vec(),
+            pending: pending[..pending.partition_point(|pending| pending.t <= t)].to_vec(),
+            next_entid: inner.next_entid,
+        })
+    }
+
+    /// A basis before this value's checkpoint: an older checkpoint, and a piece of the log as its tail.
+    async fn before_checkpoint(&self, t: u64) -> Result<Self> {
+        let covered = self.commit_record(t).await?.covered;
+        let records = self.commit_records(covered.saturating_sub(1), t).await?;
+        // The record before the replayed ones is the checkpoint's own; there is none before the first.
+        let (checkpoint, replayed) = match records.split_first() {
+            Some((first, rest)) if covered > 0 => (first.checkpoint.clone(), rest),
+            _ => (Some(Checkpoint::default()), &records[..]),
+        };
+        let checkpoint = checkpoint.filter(|checkpoint| checkpoint.covered == covered);
+        let checkpoint = checkpoint.ok_or_else(|| {
+            Error::SnapshotExpired(format!("the checkpoint of t={t} is no longer stored"))
+        })?;
+        let edge = |t| Some(Edge { at: Components::all().tx(TxId::from_t(t)), inclusive: true });
+        let log = if replayed.is_empty() {
+            Vec::new()
+        } else {
+            self.tree_log(&Range { from: edge(covered), to: edge(t) }).await?
+        };
+        let instant = records.first().map_or(0, |record| record.pending.instant);
+        Ok(Self::assemble(Parts {
+            checkpoint_schema: Arc::new(load_schema(self.loader(), &checkpoint).await?),
+            checkpoint_instant: if covered > 0 { instant } else { 0 },
+            loader: Arc::clone(self.loader()),
+            head: Arc::clone(&self.0.head),
+            checkpoint,
+            schema: None,
+            log,
+            pending: replayed.iter().map(|record| record.pending.clone()).collect(),
+            next_entid: self.0.next_entid,
+        }))
+    }
+
+    /// Log datoms of the head's trees, large values with their bodies.
+    async fn tree_log(&self, range: &Range) -> Result<Vec<crate::datom::Datom>> {
+        let log = self.0.head.checkpoint.tree(TreeName::Log);
+        let mut slices = tree::scan(Arc::clone(self.loader()), log, range.clone());
+        let mut datoms = Vec::new();
+        while let Some(slice) = slices.try_next().await? {
+            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
+        }
+        Ok(datoms)
+    }
+
+    /// What transactions said, in LOG order: those from `from` up to, but not including, `to`.
+    pub fn tx_range(
+        &self,
+        from: u64,
+        to: Option<u64>,
+    ) -> futures::stream::BoxStream<'static, Result<crate::datom::Datom>> {
+        let edge = |t, inclusive| Some(Edge { at: Components::all().tx(TxId::from_t(t)), inclusive });
+        let range = Range { from: edge(from, true), to: to.and_then(|t| edge(t, false)) };
+        self.stream(Index::Log, range)
+    }
+}

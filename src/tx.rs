@@ -1,0 +1,313 @@
+//! Transactions: a database value and data give the value after, or a reason why not.
+//!
+//! ```text
+//! EDN → data: operations on single facts → resolve: entity ids → check: datoms → schema: what it demands
+//! ```
+//!
+//! Above [`db`](crate::db), below [`conn`](crate::conn). Nothing here writes: a [`TxReport`] holds
+//! db-after as a value with a longer tail, and it is the connection that makes it the branch's newest.
+//!
+//! **Invariant.** Everything is decided on db-before; the order of the forms does not matter.
+
+mod check;
+mod data;
+mod resolve;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+pub use data::{TempId, TxData};
+
+use self::check::{Checked, Checker};
+use self::data::refused;
+use crate::datom::{Datom, Entid, TxId};
+use crate::db::commit::Pending;
+use crate::db::stats::table_of;
+use crate::db::{Db, Parts};
+use crate::error::{Error, Result};
+use crate::index::{Components, Index, Range, TreeName};
+use crate::schema::{Schema, attrs, change, describes};
+use crate::value::{Value, ValueType};
+
+/// What a transaction did.
+#[derive(Clone, Debug)]
+pub struct TxReport {
+    /// The value that the transaction saw.
+    pub db_before: Db,
+    /// The value that it made.
+    pub db_after: Db,
+    /// What it said, in LOG order.
+    pub tx_data: Vec<Datom>,
+    /// The entities that temporary ids stood for.
+    pub tempids: HashMap<TempId, Entid>,
+    /// The `t` that it made.
+    pub t: u64,
+    /// Its instant, in milliseconds since the epoch.
+    pub instant: i64,
+    /// Whether the commit must build trees: an index changed.
+    pub(crate) must_checkpoint: bool,
+}
+
+impl Db {
+    /// The value that this transaction would make, and how. Nothing is written.
+    ///
+    /// Without an explicit `:db/txInstant` the transaction happens a millisecond after this value's
+    /// newest. Source: Datomic, `with`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Transaction`], naming the form and the reason; [`Error::Invalid`] on a view of history or
+    /// `since`, which is no basis for a transaction.
+    pub async fn with(&self, data: &TxData) -> Result<TxReport> {
+        self.with_at(data, i64::MIN).await
+    }
+
+    /// The value that [`Db::with`] makes.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::with`].
+    pub async fn db_with(&self, data: &TxData) -> Result<Self> {
+        Ok(self.with(data).await?.db_after)
+    }
+
+    /// [`Db::with`] at a given time.
+    pub(crate) async fn with_at(&self, data: &TxData, now: i64) -> Result<TxReport> {
+        if self.0.history || self.0.since.is_some() {
+            return Err(Error::invalid("a view of history or since is no basis for a transaction"));
+        }
+        let t = self.0.t + 1;
+        let tx = TxId::from_t(t);
+        let operations = data::operations(data, self.schema())?;
+        let mut resolution = resolve::resolve(self, data, operations, tx).await?;
+        let next_entid = resolution.next_entid;
+        let tempids = std::mem::take(&mut resolution.tempids);
+        let checker = Checker::new(self, data, tx, next_entid);
+        let mut checked = checker.check(resolution, now).await?;
+        widen_scales(self.schema(), &mut checked.datoms, tx);
+        let schema = changed_schema(self.schema(), &checked.datoms);
+        let demands = match &schema {
+            None => change::Demands::default(),
+            Some(schema) => self.demands(schema, &checked, data).await?,
+        };
+        let mut report = self.report(checked, schema.map(Arc::new), next_entid, tempids);
+        report.must_checkpoint = demands.checkpoint;
+        report.recount_moved().await?;
+        Ok(report)
+    }
+
+    fn report(
+        &self,
+        checked: Checked,
+        schema: Option<Arc<Schema>>,
+        next_entid: Entid,
+        tempids: HashMap<TempId, Entid>,
+    ) -> TxReport {
+        let tables = checked
+            .table_changes
+            .into_iter()
+            .map(|(table, change)| {
+                let before = self.0.tables.get(&table).copied().unwrap_or(0);
+                (table, before.saturating_add_signed(change))
+            })
+            .collect();
+        let (t, instant) = (self.0.t + 1, checked.instant);
+        let pending = Pending { t, instant, nonce: [0; 16], tables };
+        let schema = schema.unwrap_or_else(|| Arc::clone(self.schema()));
+        TxReport {
+            db_before: self.clone(),
+            db_after: self.extended(&checked.datoms, pending, schema, next_entid),
+            tx_data: checked.datoms,
+            tempids,
+            t,
+            instant,
+            must_checkpoint: false,
+        }
+    }
+
+    /// This value with one more transaction in its tail.
+    fn extended(
+        &self,
+        datoms: &[Datom],
+        pending: Pending,
+        schema: Arc<Schema>,
+        next_entid: Entid,
+    ) -> Self {
+        let tail = &self.0.tail;
+        Self::assemble(Parts {
+            loader: Arc::clone(self.loader()),
+            head: Arc::clone(&self.0.head),
+            checkpoint: self.0.checkpoint.clone(),
+            checkpoint_schema: Arc::clone(&self.0.checkpoint_schema),
+            checkpoint_instant: self.0.checkpoint_instant,
+            schema: Some(schema),
+            log: [tail.log(), datoms].concat(),
+            pending: [tail.pending(), &[pending]].concat(),
+            next_entid,
+        })
+    }
+
+    /// Checks every change of the schema, and the data where a change depends on it.
+    async fn demands(
+        &self,
+        after: &Schema,
+        checked: &Checked,
+        data: &TxData,
+    ) -> Result<change::Demands> {
+        let mut all = change::Demands::default();
+        let mut touched: Vec<Entid> =
+            checked.datoms.iter().filter(|d| describes(d.a)).map(|d| d.e).collect();
+        touched.dedup();
+        for e in touched {
+            let form = checked.forms.iter().find(|((entity, _), _)| *entity == e);
+            let form = &data.forms()[form.map_or(0, |(_, form)| *form)];
+            let refuse = |reason: String| refused(form, reason);
+            let (old, new) = (self.schema().attribute(e), after.attribute(e));
+            whole_description(after, e).map_err(refuse)?;
+            let demands =
+                change::demands(old.map(|a| &**a), new.map(|a| &**a)).map_err(refuse)?;
+            if demands.unused {
+                let range = Range::prefix(Components::all().a(e));
+                if self.first(Index::Aevt, &range).await?.is_some() {
+                    return Err(refuse("an attribute in use cannot be retracted".into()));
+                }
+            }
+            if demands.values_single || demands.values_unique {
+                let reason = self.contradicted(e, demands).await?;
+                if let Some(reason) = reason {
+                    return Err(refuse(reason));
+                }
+            }
+            all.checkpoint |= demands.checkpoint;
+        }
+        Ok(all)
+    }
+
+    /// Whether stored facts contradict a change of an attribute, and how.
+    async fn contradicted(&self, a: Entid, demands: change::Demands) -> Result<Option<String>> {
+        let facts = self.collect(Index::Aevt, &Range::prefix(Components::all().a(a))).await?;
+        if demands.values_single
+            && let Some(pair) = facts.windows(2).find(|pair| pair[0].e == pair[1].e)
+        {
+            return Ok(Some(format!("entity {} has several values", pair[0].e)));
+        }
+        if demands.values_unique {
+            let mut holders: HashMap<&Value, Entid> = HashMap::new();
+            for datom in &facts {
+                if let Some(other) = holders.insert(&datom.v, datom.e) {
+                    return Ok(Some(format!(
+                        "entities {other} and {} share the value {}",
+                        datom.e, datom.v
+                    )));
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl TxReport {
+    /// Counts tables anew that gained or lost an attribute by its name.
+    async fn recount_moved(&mut self) -> Result<()> {
+        let (before, after) = (self.db_before.schema(), Arc::clone(self.db_after.schema()));
+        if Arc::ptr_eq(before, &after) {
+            return Ok(());
+        }
+        let moved: Vec<Arc<str>> = before
+            .attributes()
+            .filter_map(|old| Some((old, after.attribute(old.id)?)))
+            .filter(|(old, new)| table_of(&old.ident) != table_of(&new.ident))
+            .flat_map(|(old, new)| [table_of(&old.ident), table_of(&new.ident)])
+            .flatten()
+            .map(Arc::from)
+            .collect();
+        let Some(mut pending) = self.db_after.0.tail.pending().last().cloned() else {
+            return Ok(());
+        };
+        if moved.is_empty() {
+            return Ok(());
+        }
+        for table in moved {
+            let entities = self.db_after.recount(&table).await?;
+            pending.tables.retain(|(name, _)| *name != table);
+            pending.tables.push((table, entities));
+        }
+        let next_entid = self.db_after.0.next_entid;
+        self.db_after = self.db_before.extended(&self.tx_data, pending, after, next_entid);
+        Ok(())
+    }
+}
+
+/// The schema after these datoms, if they change it.
+fn changed_schema(schema: &Schema, datoms: &[Datom]) -> Option<Schema> {
+    datoms.iter().any(|datom| describes(datom.a)).then(|| {
+        let mut after = schema.clone();
+        after.fold(datoms);
+        after
+    })
+}
+
+/// An entity is described as an attribute whole or not at all, and its name is free to be one.
+fn whole_description(schema: &Schema, e: Entid) -> std::result::Result<(), String> {
+    let Some(facts) = schema.facts_of(e) else { return Ok(()) };
+    let ident = facts.get(&attrs::IDENT).and_then(Value::as_keyword);
+    if schema.attribute(e).is_some() {
+        if ident.is_some_and(|ident| table_of(ident).is_none()) {
+            return Err("the namespaces db and db.* are reserved for the bootstrap".into());
+        }
+        return Ok(());
+    }
+    let missing: Vec<&str> = [
+        (attrs::IDENT, ":db/ident"),
+        (attrs::VALUE_TYPE, ":db/valueType"),
+        (attrs::CARDINALITY, ":db/cardinality"),
+    ]
+    .into_iter()
+    .filter_map(|(a, name)| (!facts.contains_key(&a)).then_some(name))
+    .collect();
+    let only_named = facts.len() == 1 && ident.is_some();
+    if only_named {
+        return Ok(());
+    }
+    let name = ident.map_or_else(|| format!("entity {e}"), ToString::to_string);
+    if missing.is_empty() {
+        return Err(format!("{name} has a :db/valueType or :db/cardinality that is none"));
+    }
+    Err(format!("{name} is described as an attribute but lacks {}", missing.join(" and ")))
+}
+
+/// Raises `:db/scale` where a value needs more digits behind the point than its attribute had before.
+fn widen_scales(schema: &Schema, datoms: &mut Vec<Datom>, tx: TxId) {
+    const SCALE_MAX: i64 = 38;
+    let mut needed: BTreeMap<Entid, i64> = BTreeMap::new();
+    for datom in datoms.iter().filter(|datom| datom.added) {
+        if let Value::BigDec(number) = &datom.v {
+            let scale = number.as_bigint_and_exponent().1.clamp(0, SCALE_MAX);
+            let entry = needed.entry(datom.a).or_default();
+            *entry = scale.max(*entry);
+        }
+    }
+    let before = datoms.len();
+    for (a, scale) in needed {
+        let Some(attribute) = schema.attribute(a) else { continue };
+        debug_assert_eq!(attribute.value_type, ValueType::BigDec);
+        if scale <= attribute.scale.unwrap_or(0) {
+            continue;
+        }
+        let explicit = datoms[..before]
+            .iter()
+            .position(|d| d.e == a && d.a == attrs::SCALE && d.added);
+        match explicit {
+            Some(at) if datoms[at].v.as_long() >= Some(scale) => {}
+            Some(at) => datoms[at].v = Value::Long(scale),
+            None => {
+                if let Some(old) = attribute.scale {
+                    datoms.push(Datom::retract(a, attrs::SCALE, Value::Long(old), tx));
+                }
+                datoms.push(Datom::add(a, attrs::SCALE, Value::Long(scale), tx));
+            }
+        }
+    }
+    let order = TreeName::Log.order();
+    datoms.sort_unstable_by(|left, right| order.compare(left, right));
+}

@@ -1,0 +1,508 @@
+//! Transaction data: EDN forms flattened to operations on single facts.
+//!
+//! A map becomes one operation an attribute, a nested map a new temporary id, a reverse attribute an
+//! operation on the other entity. Attributes are looked up in the schema of db-before, so that every value
+//! can be read as its attribute's type; entities stay unresolved.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+use datomfusion_datalog::edn::{Edn, Form, Keyword, read_all};
+
+use crate::datom::Entid;
+use crate::error::{Error, Result};
+use crate::schema::{Attribute, Schema};
+use crate::value::{Value, ValueType};
+
+/// The forms of one transaction.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TxData {
+    forms: Arc<[Form]>,
+}
+
+impl TxData {
+    /// Reads the text of one transaction: a vector of maps and lists.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Edn`] with line and column if the text is no EDN; [`Error::Invalid`] if it is not one
+    /// transaction.
+    pub fn parse(text: &str) -> Result<Self> {
+        let mut forms = read_all(text)?;
+        match (forms.pop(), forms.is_empty()) {
+            (Some(Form { edn: Edn::Vector(forms) | Edn::List(forms), .. }), true) => {
+                Ok(Self::new(forms))
+            }
+            (None, _) => Err(Error::invalid("there is no transaction: the text is empty")),
+            (Some(_), true) => Err(Error::invalid(
+                "a transaction is a vector of maps and lists: [{:person/name \"Ada\"} …]",
+            )),
+            (Some(_), false) => Err(Error::invalid(
+                "a text is one transaction, one vector; this one has several forms",
+            )),
+        }
+    }
+
+    /// A transaction of these forms.
+    pub fn new(forms: impl Into<Arc<[Form]>>) -> Self {
+        Self { forms: forms.into() }
+    }
+
+    /// The forms.
+    pub fn forms(&self) -> &[Form] {
+        &self.forms
+    }
+}
+
+/// A name for an entity that is valid inside one transaction.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TempId {
+    /// A string.
+    Text(Arc<str>),
+    /// A negative number, in a partition if `#db/id` names one other than `:db.part/user`.
+    Number(i64, Option<Keyword>),
+    /// A nested map or `#db/id[:part]` without a number: a fresh entity each.
+    Fresh(usize),
+}
+
+impl fmt::Display for TempId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Number(number, None) => write!(f, "{number}"),
+            Self::Number(number, Some(part)) => write!(f, "#db/id[{part} {number}]"),
+            Self::Fresh(number) => write!(f, "#{number}"),
+        }
+    }
+}
+
+/// An entity as a form names it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Place {
+    Entid(Entid),
+    /// An index into [`Operations::tempids`].
+    Temp(usize),
+    /// The transaction itself.
+    Tx,
+    Lookup(Arc<Attribute>, Value),
+}
+
+/// A value as a form gives it.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Word {
+    Value(Value),
+    Ref(Place),
+}
+
+#[derive(Clone, Debug)]
+pub(super) enum Action {
+    Add(Place, Arc<Attribute>, Word),
+    Retract(Place, Arc<Attribute>, Option<Word>),
+    RetractEntity(Place),
+    /// Entity, attribute, the value it must have, the value it gets.
+    Cas(Place, Arc<Attribute>, Option<Word>, Option<Word>),
+}
+
+/// An action, and the top-level form that asked for it.
+#[derive(Clone, Debug)]
+pub(super) struct Operation {
+    pub(super) action: Action,
+    pub(super) form: usize,
+}
+
+/// All operations of a transaction.
+#[derive(Debug, Default)]
+pub(super) struct Operations {
+    pub(super) list: Vec<Operation>,
+    pub(super) tempids: Vec<TempId>,
+}
+
+/// Flattens the forms.
+pub(super) fn operations(data: &TxData, schema: &Schema) -> Result<Operations> {
+    let mut flattener =
+        Flattener { schema, out: Operations::default(), temps: HashMap::new(), form: 0 };
+    for (at, form) in data.forms.iter().enumerate() {
+        flattener.form = at;
+        flattener.form(form).map_err(|reason| refused(form, reason))?;
+    }
+    Ok(flattener.out)
+}
+
+/// A refusal that quotes the form.
+pub(super) fn refused(form: &Form, reason: impl Into<String>) -> Error {
+    const SHOWN_CHARS_MAX: usize = 240;
+    let mut text = form.edn.to_string();
+    if let Some((cut, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
+        text.truncate(cut);
+        text.push('…');
+    }
+    Error::Transaction { form: text, reason: reason.into() }
+}
+
+struct Flattener<'a> {
+    schema: &'a Schema,
+    out: Operations,
+    temps: HashMap<TempId, usize>,
+    form: usize,
+}
+
+type Refusal<T> = std::result::Result<T, String>;
+
+const OPERATIONS: &str =
+    ":db/add, :db/retract, :db/retractEntity and :db/cas";
+
+impl Flattener<'_> {
+    fn form(&mut self, form: &Form) -> Refusal<()> {
+        match &form.edn {
+            Edn::Map(entries) => self.map(entries).map(drop),
+            Edn::Vector(parts) | Edn::List(parts) => self.list(parts),
+            _ => Err("a transaction is made of maps and of lists such as [:db/add e a v]".into()),
+        }
+    }
+
+    fn list(&mut self, parts: &[Form]) -> Refusal<()> {
+        let (operation, arguments) = match parts.split_first() {
+            Some((Form { edn: Edn::Keyword(operation), .. }, arguments)) => (operation, arguments),
+            _ => return Err(format!("a list begins with an operation: {OPERATIONS}")),
+        };
+        let action = match (operation.as_str(), arguments) {
+            ("db/add", [e, a, v]) => {
+                let (place, attribute) = (self.place(e)?, self.attribute(a)?);
+                // A reverse attribute in a list reads as in a map.
+                match attribute {
+                    (attribute, false) => {
+                        for word in self.single(&attribute, v)? {
+                            self.push(Action::Add(place.clone(), Arc::clone(&attribute), word));
+                        }
+                    }
+                    (attribute, true) => self.reverse(&place, &attribute, v)?,
+                }
+                return Ok(());
+            }
+            ("db/retract", [e, a, v]) => {
+                let (place, attribute) = (self.place(e)?, self.forward(a)?);
+                let word = self.word(&attribute, v)?;
+                Action::Retract(place, attribute, Some(word))
+            }
+            ("db/retract" | "db.fn/retractAttribute", [e, a]) => {
+                Action::Retract(self.place(e)?, self.forward(a)?, None)
+            }
+            ("db/retractEntity" | "db.fn/retractEntity", [e]) => {
+                Action::RetractEntity(self.place(e)?)
+            }
+            ("db/cas" | "db.fn/cas", [e, a, old, new]) => {
+                let (place, attribute) = (self.place(e)?, self.forward(a)?);
+                let old = self.optional(&attribute, old)?;
+                let new = self.optional(&attribute, new)?;
+                Action::Cas(place, attribute, old, new)
+            }
+            ("db/add", _) => return Err("expected [:db/add entity attribute value]".into()),
+            ("db/retract", _) => {
+                return Err("expected [:db/retract entity attribute] or \
+                            [:db/retract entity attribute value]"
+                    .into());
+            }
+            ("db/retractEntity" | "db.fn/retractEntity", _) => {
+                return Err("expected [:db/retractEntity entity]".into());
+            }
+            ("db/cas" | "db.fn/cas", _) => {
+                return Err("expected [:db/cas entity attribute old-value new-value]".into());
+            }
+            _ => return Err(format!("there is no operation {operation}; there are {OPERATIONS}")),
+        };
+        self.push(action);
+        Ok(())
+    }
+
+    /// Flattens a map and returns the entity that it is about.
+    fn map(&mut self, entries: &[(Form, Form)]) -> Refusal<Place> {
+        let id = entries.iter().find(|(key, _)| is_keyword(&key.edn, "db/id"));
+        let place = match id {
+            Some((_, id)) => self.place(id)?,
+            None => self.fresh(),
+        };
+        for (key, value) in entries {
+            if is_keyword(&key.edn, "db/id") || installs(&key.edn) {
+                continue;
+            }
+            let (attribute, reverse) = self.attribute(key)?;
+            if reverse {
+                self.reverse(&place, &attribute, value)?;
+                continue;
+            }
+            for word in self.words(&attribute, value)? {
+                self.push(Action::Add(place.clone(), Arc::clone(&attribute), word));
+            }
+        }
+        Ok(place)
+    }
+
+    /// `{:db/id e :ns/_attr others}`: each of the others refers to `e`.
+    fn reverse(&mut self, e: &Place, attribute: &Arc<Attribute>, value: &Form) -> Refusal<()> {
+        let others = match &value.edn {
+            Edn::Vector(items) if !self.is_lookup(items) => items.iter().collect(),
+            Edn::Set(items) => items.iter().collect(),
+            _ => vec![value],
+        };
+        for other in others {
+            let place = match &other.edn {
+                Edn::Map(entries) => self.map(entries)?,
+                _ => self.place(other)?,
+            };
+            self.push(Action::Add(place, Arc::clone(attribute), Word::Ref(e.clone())));
+        }
+        Ok(())
+    }
+
+    fn push(&mut self, action: Action) {
+        self.out.list.push(Operation { action, form: self.form });
+    }
+
+    /// The attribute that a key names, and whether it is reversed.
+    fn attribute(&self, key: &Form) -> Refusal<(Arc<Attribute>, bool)> {
+        let ident = match &key.edn {
+            Edn::Keyword(ident) => ident,
+            Edn::Long(id) => {
+                let attribute = self.schema.attribute(Entid(*id));
+                return attribute
+                    .map(|attribute| (Arc::clone(attribute), false))
+                    .ok_or_else(|| format!("entity {id} is not an attribute"));
+            }
+            other => return Err(format!("an attribute is a keyword, got {other}")),
+        };
+        if let Some(attribute) = self.schema.attribute_by_ident(ident) {
+            return Ok((Arc::clone(attribute), false));
+        }
+        if let Some(forward) = forward_of(ident) {
+            let attribute = self.schema.attribute_by_ident(&forward);
+            let attribute = attribute.ok_or_else(|| self.schema.unknown(&forward))?;
+            if attribute.value_type != ValueType::Ref {
+                return Err(format!(
+                    "{ident} reverses {forward}, which is no reference but {}",
+                    attribute.value_type
+                ));
+            }
+            return Ok((Arc::clone(attribute), true));
+        }
+        Err(format!(
+            "{}; declare it in an earlier transaction",
+            self.schema.unknown(ident)
+        ))
+    }
+
+    fn forward(&self, key: &Form) -> Refusal<Arc<Attribute>> {
+        match self.attribute(key)? {
+            (attribute, false) => Ok(attribute),
+            (_, true) => Err("a reverse attribute can only be asserted".into()),
+        }
+    }
+
+    fn fresh(&mut self) -> Place {
+        let id = TempId::Fresh(self.out.tempids.len());
+        self.temp(id)
+    }
+
+    fn temp(&mut self, id: TempId) -> Place {
+        let next = self.out.tempids.len();
+        let at = *self.temps.entry(id.clone()).or_insert(next);
+        if at == next {
+            self.out.tempids.push(id);
+        }
+        Place::Temp(at)
+    }
+
+    /// The entity that a form names.
+    fn place(&mut self, form: &Form) -> Refusal<Place> {
+        match &form.edn {
+            Edn::Long(id) if *id < 0 => Ok(self.temp(TempId::Number(*id, None))),
+            Edn::Long(id) => Ok(Place::Entid(Entid(*id))),
+            Edn::String(text) if is_tx_name(text) => Ok(Place::Tx),
+            Edn::String(text) => Ok(self.temp(TempId::Text(Arc::clone(text)))),
+            Edn::Keyword(ident) if ident.as_str() == "db/current-tx" => Ok(Place::Tx),
+            Edn::Keyword(ident) => match self.schema.entid(ident) {
+                Some(entid) => Ok(Place::Entid(entid)),
+                None => Err(format!("there is no entity with the ident {ident}")),
+            },
+            Edn::Vector(parts) | Edn::List(parts) => self.lookup(parts),
+            Edn::Tagged(tag, inner) if tag.as_str() == "db/id" => self.db_id(&inner.edn),
+            other => Err(format!(
+                "an entity is an id, a temporary id, an ident or a lookup ref, got {other}"
+            )),
+        }
+    }
+
+    /// `#db/id[:db.part/user -1]`.
+    fn db_id(&mut self, inner: &Edn) -> Refusal<Place> {
+        let Edn::Vector(parts) = inner else {
+            return Err("expected #db/id[:db.part/user] or #db/id[:db.part/user -1]".into());
+        };
+        let parts: Vec<&Edn> = parts.iter().map(|part| &part.edn).collect();
+        match parts[..] {
+            [Edn::Keyword(part)] if part.as_str() == "db.part/tx" => Ok(Place::Tx),
+            [Edn::Keyword(_)] => Ok(self.fresh()),
+            [Edn::Keyword(part), Edn::Long(number)] if *number < 0 => {
+                let part = (part.as_str() != "db.part/user").then(|| part.clone());
+                Ok(self.temp(TempId::Number(*number, part)))
+            }
+            _ => Err("expected #db/id[:db.part/user] or #db/id[:db.part/user -1]".into()),
+        }
+    }
+
+    fn is_lookup(&self, parts: &[Form]) -> bool {
+        matches!(
+            parts,
+            [Form { edn: Edn::Keyword(ident), .. }, _]
+                if self.schema.attribute_by_ident(ident).is_some_and(|a| a.unique.is_some())
+        )
+    }
+
+    fn lookup(&mut self, parts: &[Form]) -> Refusal<Place> {
+        let [Form { edn: Edn::Keyword(ident), .. }, value] = parts else {
+            return Err("a lookup ref is a unique attribute and a value".into());
+        };
+        let attribute =
+            self.schema.attribute_by_ident(ident).ok_or_else(|| self.schema.unknown(ident))?;
+        if attribute.unique.is_none() {
+            return Err(format!("{ident} is not unique, so a lookup ref cannot name an entity by it"));
+        }
+        let attribute = Arc::clone(attribute);
+        match self.word(&attribute, value)? {
+            Word::Value(value) => Ok(Place::Lookup(attribute, value)),
+            Word::Ref(Place::Entid(entid)) => Ok(Place::Lookup(attribute, Value::Ref(entid))),
+            Word::Ref(_) => Err("the value of a lookup ref must be known before".into()),
+        }
+    }
+
+    /// The values of a map entry: several for an attribute of cardinality many.
+    fn words(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Vec<Word>> {
+        let many = attribute.is_many();
+        match &value.edn {
+            Edn::Set(items) if many => self.each(attribute, items),
+            Edn::Vector(items) if many && !self.is_one_value(attribute, items) => {
+                self.each(attribute, items)
+            }
+            Edn::Set(_) => {
+                Err(format!("{} has one value, got a set", attribute.ident))
+            }
+            _ => self.single(attribute, value),
+        }
+    }
+
+    /// Whether a vector is a single value of the attribute: a lookup ref or a tuple.
+    fn is_one_value(&self, attribute: &Attribute, items: &[Form]) -> bool {
+        match attribute.value_type {
+            ValueType::Ref => self.is_lookup(items),
+            ValueType::Tuple => !items.iter().any(|item| matches!(item.edn, Edn::Vector(_))),
+            _ => false,
+        }
+    }
+
+    fn each(&mut self, attribute: &Arc<Attribute>, items: &[Form]) -> Refusal<Vec<Word>> {
+        items.iter().map(|item| self.word(attribute, item)).collect()
+    }
+
+    fn single(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Vec<Word>> {
+        Ok(vec![self.word(attribute, value)?])
+    }
+
+    fn optional(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Option<Word>> {
+        if value.edn == Edn::Nil { Ok(None) } else { self.word(attribute, value).map(Some) }
+    }
+
+    /// One value, read as the attribute's type.
+    fn word(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Word> {
+        if value.edn == Edn::Nil {
+            return Err(format!("nil is no value of {}; leave the attribute out", attribute.ident));
+        }
+        match attribute.value_type {
+            ValueType::Ref => match &value.edn {
+                Edn::Map(entries) => self.map(entries).map(Word::Ref),
+                _ => self.place(value).map(Word::Ref).map_err(|reason| {
+                    format!("{} is a reference: {reason}", attribute.ident)
+                }),
+            },
+            ValueType::Tuple => self.tuple(attribute, value).map(Word::Value),
+            value_type => Value::from_edn(&value.edn, value_type)
+                .map(Word::Value)
+                .map_err(|reason| format!("{}: {reason}", attribute.ident)),
+        }
+    }
+
+    fn tuple(&mut self, attribute: &Attribute, value: &Form) -> Refusal<Value> {
+        const BYTES_MAX: usize = 1024;
+        const ELEMENTS_MAX: usize = 8;
+        let ident = &attribute.ident;
+        let Edn::Vector(items) = &value.edn else {
+            return Err(format!("{ident}: expected a vector for a tuple, got {}", value.edn));
+        };
+        let types: Vec<ValueType> = match &attribute.tuple_types {
+            Some(types) => types
+                .iter()
+                .map(|name| {
+                    ValueType::ALL
+                        .into_iter()
+                        .find(|t| Keyword::qualified("db.type", t.name()) == *name)
+                        .ok_or_else(|| format!("{ident}: {name} is no type"))
+                })
+                .collect::<Refusal<_>>()?,
+            // The tuples that describe tuples are made of keywords.
+            None => vec![ValueType::Keyword],
+        };
+        let homogeneous = types.len() == 1;
+        if items.len() < 2 && attribute.id >= Entid::FIRST_USER
+            || items.len() > ELEMENTS_MAX
+            || (!homogeneous && items.len() != types.len())
+        {
+            let expected = if homogeneous { "2 to 8".into() } else { types.len().to_string() };
+            return Err(format!("{ident}: a tuple of {expected} elements, got {}", items.len()));
+        }
+        let elements: Vec<Option<Value>> = items
+            .iter()
+            .enumerate()
+            .map(|(at, item)| {
+                if item.edn == Edn::Nil {
+                    return Ok(None);
+                }
+                let value_type = types[if homogeneous { 0 } else { at }];
+                if value_type == ValueType::Ref {
+                    return match self.place(item)? {
+                        Place::Entid(entid) => Ok(Some(Value::Ref(entid))),
+                        _ => Err(format!("{ident}: a reference in a tuple must be an id or an ident")),
+                    };
+                }
+                Value::from_edn(&item.edn, value_type)
+                    .map(Some)
+                    .map_err(|reason| format!("{ident}, element {at}: {reason}"))
+            })
+            .collect::<Refusal<_>>()?;
+        let tuple = Value::Tuple(elements.into());
+        if tuple.logical_bytes() > BYTES_MAX {
+            return Err(format!("{ident}: a tuple has at most {BYTES_MAX} bytes"));
+        }
+        Ok(tuple)
+    }
+}
+
+fn is_keyword(edn: &Edn, text: &str) -> bool {
+    matches!(edn, Edn::Keyword(keyword) if keyword.as_str() == text)
+}
+
+/// `:db.install/_attribute` and its kin, which Datomic's older files carry: accepted and inert.
+fn installs(key: &Edn) -> bool {
+    matches!(key, Edn::Keyword(key)
+        if matches!(key.namespace(), Some("db.install" | "db.alter")) && key.name().starts_with('_'))
+}
+
+fn is_tx_name(text: &str) -> bool {
+    matches!(text, "datomic.tx" | "datahike.tx" | "datomfusion.tx")
+}
+
+/// The attribute that a reverse name reverses: `:a/b` for `:a/_b`.
+fn forward_of(ident: &Keyword) -> Option<Keyword> {
+    let name = ident.name().strip_prefix('_').filter(|name| !name.is_empty())?;
+    Some(match ident.namespace() {
+        Some(namespace) => Keyword::qualified(namespace, name),
+        None => Keyword::new(name),
+    })
+}
