@@ -1,0 +1,608 @@
+//! Where the bytes lie: packs, which are written once, and heads, which are swapped.
+//!
+//! Above the identities of [`id`](crate::id), below [`node`](crate::node); knows nothing of what a frame
+//! or a head holds. With [`error`](crate::error) the only place that names `object_store`.
+//!
+//! ```text
+//! heads/<branch>      one small object a branch, changed by compare-and-swap     → HeadStore
+//! packs/<xx>/<id>     frames back to back and an index of them, never changed    → ObjectStore
+//! ```
+//!
+//! **Invariant.** A [`Store`] answers with the whole of what was asked for or with an error; never with
+//! fewer bytes. Whether they are the *right* bytes is decided above, by their hash.
+//!
+//! **Invariant.** No secret leaves this module: the location is printed without credentials and options,
+//! and nothing here prints an object store or its builder.
+
+use std::fmt;
+use std::ops::{Range, Sub};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::stream::{self, StreamExt, TryStreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
+};
+
+use crate::error::{Error, Result, StoreFailure};
+use crate::id::{BranchName, Location, PackId};
+
+#[cfg(any(test, feature = "conformance"))]
+pub mod conformance;
+#[cfg(feature = "fs")]
+mod file;
+mod head;
+mod layout;
+mod pack;
+mod range;
+mod url;
+
+#[cfg(feature = "fs")]
+pub use self::file::{FileHeads, FileObjects};
+pub use self::head::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, ObjectHeads};
+pub use self::pack::{Footer, FooterEntry, FrameKind, PackWriter, read_footer};
+
+/// Requests that [`Store::read_many`] has under way at once.
+const PARALLEL_MAX: usize = 8;
+
+/// A place that holds databases: immutable packs and one head per branch.
+///
+/// A handle: clones are cheap and share the counters of [`requests`](Self::requests).
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    objects: Arc<dyn ObjectStore>,
+    prefix: Path,
+    heads: Arc<dyn HeadStore>,
+    location: String,
+    read_only: bool,
+    counters: Counters,
+}
+
+impl Store {
+    /// A fresh store in memory that nobody else has.
+    pub fn memory() -> Self {
+        Self::new(
+            Arc::new(InMemory::new()),
+            Arc::<MemoryHeads>::default(),
+            "memory:",
+        )
+    }
+
+    /// A store in a directory, which is made by the first write.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if `root` is a file or a symbolic link.
+    #[cfg(feature = "fs")]
+    pub fn file(root: &std::path::Path) -> Result<Self> {
+        let objects = FileObjects::open(root)?;
+        let location = objects.to_string();
+        Ok(Self::new(
+            Arc::new(objects),
+            Arc::new(FileHeads::open(root)?),
+            location,
+        ))
+    }
+
+    /// A store below `prefix` in an object store that has conditional PUTs, which swap the heads.
+    ///
+    /// `location` names the store in messages; it must hold no secret.
+    pub fn from_object_store(
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+        location: impl Into<String>,
+    ) -> Self {
+        let location = location.into();
+        let heads = ObjectHeads::new(Arc::clone(&objects), prefix.clone(), location.clone());
+        Self::assemble(objects, prefix, Arc::new(heads), location, false)
+    }
+
+    /// A store of packs in `objects` and heads in `heads`.
+    ///
+    /// `location` names the store in messages; it must hold no secret.
+    pub fn new(
+        objects: Arc<dyn ObjectStore>,
+        heads: Arc<dyn HeadStore>,
+        location: impl Into<String>,
+    ) -> Self {
+        Self::assemble(objects, Path::ROOT, heads, location.into(), false)
+    }
+
+    fn assemble(
+        objects: Arc<dyn ObjectStore>,
+        prefix: Path,
+        heads: Arc<dyn HeadStore>,
+        location: String,
+        read_only: bool,
+    ) -> Self {
+        let counters = Counters::default();
+        Self(Arc::new(Inner {
+            objects,
+            prefix,
+            heads,
+            location,
+            read_only,
+            counters,
+        }))
+    }
+
+    /// Where this is, for messages: no credentials, no options.
+    pub fn location(&self) -> &str {
+        &self.0.location
+    }
+
+    /// Whether writes are refused because the storage cannot take them.
+    pub fn read_only(&self) -> bool {
+        self.0.read_only
+    }
+
+    /// What has been asked of the storage through this handle and its clones.
+    pub fn requests(&self) -> Requests {
+        self.0.counters.snapshot()
+    }
+
+    /// Reads the head of a branch; `None` if the branch does not exist. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]; [`Error::Corrupt`] if what lies there is too long for a head.
+    pub async fn head(&self, branch: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
+        let head = self.0.heads.get(branch).await;
+        self.count_head(head)
+    }
+
+    /// Reads the head of a branch if it is no longer the one that was `seen`. One request.
+    ///
+    /// # Errors
+    ///
+    /// As [`head`](Self::head), and [`Error::NoDatabase`] if the branch no longer exists.
+    pub async fn head_if_changed(
+        &self,
+        branch: &BranchName,
+        seen: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        let head = self.0.heads.get_if_changed(branch, seen).await;
+        self.count_head(head)
+    }
+
+    fn count_head(
+        &self,
+        head: Result<Option<(Bytes, HeadVersion)>>,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        let body = head.as_ref().ok().and_then(Option::as_ref);
+        self.0.counters.got(body.map_or(0, |(body, _)| body.len()));
+        head
+    }
+
+    /// Replaces the head of a branch if it is still the `expected` one; `None` creates the branch.
+    ///
+    /// One request, which is not repeated. Whoever does not get [`CasOutcome::Swapped`] reads the head
+    /// back: a conflict, too, may be with one's own write.
+    pub async fn cas_head(
+        &self,
+        branch: &BranchName,
+        expected: Option<&HeadVersion>,
+        body: Bytes,
+    ) -> CasOutcome {
+        if let Err(error) = self.writable() {
+            return CasOutcome::Failed(error);
+        }
+        if body.len() > head::HEAD_BYTES_MAX {
+            return CasOutcome::Failed(head::too_long(branch.as_str()));
+        }
+        self.0.counters.put(body.len());
+        self.0.heads.cas(branch, expected, body).await
+    }
+
+    /// The branches, in the order of their names. Lists, so it may be slow and costs money.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    pub async fn list_branches(&self) -> Result<Vec<BranchName>> {
+        self.0.counters.listed();
+        let mut branches = self.0.heads.list().await?;
+        branches.sort_unstable();
+        Ok(branches)
+    }
+
+    /// Writes a pack, which is durable when this returns. One request.
+    ///
+    /// The same bytes may be put twice, for requests do get repeated on the way.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`], also if another pack has this identity; [`Error::Invalid`] if the store is
+    /// read-only.
+    pub async fn put_pack(&self, id: PackId, body: Bytes) -> Result<()> {
+        self.writable()?;
+        self.0.counters.put(body.len());
+        let key = layout::pack_key(&self.0.prefix, id);
+        let payload = PutPayload::from(body.clone());
+        match self
+            .0
+            .objects
+            .put_opts(&key, payload, PutOptions::from(PutMode::Create))
+            .await
+        {
+            Ok(_) => Ok(()),
+            // Identities are random, so this is the store repeating a request that it had carried out.
+            Err(error @ object_store::Error::AlreadyExists { .. }) => {
+                if self.read_pack(id).await? == body {
+                    Ok(())
+                } else {
+                    Err(self.failure(error))
+                }
+            }
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Reads one frame. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the pack is missing or ends before the frame does, [`Error::Store`].
+    pub async fn read(&self, location: Location) -> Result<Bytes> {
+        self.read_range(location.pack, pack::frame_range(&location)?)
+            .await
+    }
+
+    /// Reads frames, in the order of `locations`, with as few requests as is sensible.
+    ///
+    /// Frames that lie close together come in one request and share its buffer, so that a small frame
+    /// that is kept keeps up to 16 MiB: decode it, or copy it.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub async fn read_many(&self, locations: &[Location]) -> Result<Vec<Bytes>> {
+        let mut frames = vec![Bytes::new(); locations.len()];
+        let mut answers = stream::iter(range::plan(locations)?)
+            .map(|fetch| {
+                let store = self.clone();
+                async move {
+                    let bytes = store.read_range(fetch.pack, fetch.range).await?;
+                    Ok::<_, Error>((bytes, fetch.frames))
+                }
+            })
+            .buffered(PARALLEL_MAX);
+        while let Some((bytes, wanted)) = answers.try_next().await? {
+            for (index, range) in wanted {
+                frames[index] = bytes.slice(range);
+            }
+        }
+        Ok(frames)
+    }
+
+    /// Reads a whole pack. One request.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if the pack is missing, [`Error::Store`].
+    pub async fn read_pack(&self, pack: PackId) -> Result<Bytes> {
+        let key = layout::pack_key(&self.0.prefix, pack);
+        match self.get(&key, GetOptions::new()).await {
+            Ok((bytes, meta)) if bytes.len() as u64 == meta.size => Ok(bytes),
+            Ok((bytes, meta)) => Err(short(&key, &(0..meta.size), bytes.len())),
+            Err(error) => Err(self.pack_failure(&key, error)),
+        }
+    }
+
+    /// Length of a pack, in bytes. One request.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_pack`](Self::read_pack).
+    pub async fn pack_len(&self, pack: PackId) -> Result<u64> {
+        let key = layout::pack_key(&self.0.prefix, pack);
+        self.0.counters.got(0);
+        match self.0.objects.head(&key).await {
+            Ok(meta) => Ok(meta.size),
+            Err(error) => Err(self.pack_failure(&key, error)),
+        }
+    }
+
+    /// The packs, in the order of their identities. Lists, so it may be slow and costs money.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    pub async fn list_packs(&self) -> Result<Vec<PackInfo>> {
+        self.0.counters.listed();
+        let packs = self.0.prefix.clone().join(layout::PACKS);
+        let mut found: Vec<_> = self
+            .0
+            .objects
+            .list(Some(&packs))
+            .try_filter_map(async |meta| {
+                let id = layout::pack_at(&self.0.prefix, &meta.location);
+                Ok(id.map(|id| PackInfo {
+                    id,
+                    len: meta.size,
+                    modified: meta.last_modified.timestamp_millis(),
+                }))
+            })
+            .try_collect()
+            .await
+            .map_err(|error| self.failure(error))?;
+        found.sort_unstable_by_key(|pack: &PackInfo| pack.id);
+        Ok(found)
+    }
+
+    /// Reads a part of a pack, all of it or not at all.
+    async fn read_range(&self, pack: PackId, range: Range<u64>) -> Result<Bytes> {
+        if range.is_empty() {
+            return Ok(Bytes::new());
+        }
+        let key = layout::pack_key(&self.0.prefix, pack);
+        let bytes = match self
+            .get(&key, GetOptions::new().with_range(Some(range.clone())))
+            .await
+        {
+            Ok((bytes, _)) => bytes,
+            // A web server that knows no ranges: slow, but it holds the bytes.
+            Err(object_store::Error::NotSupported { .. }) => {
+                let whole = self.read_pack(pack).await?;
+                let end = whole
+                    .len()
+                    .min(usize::try_from(range.end).unwrap_or(usize::MAX));
+                let start = end.min(usize::try_from(range.start).unwrap_or(usize::MAX));
+                whole.slice(start..end)
+            }
+            Err(error) => return Err(self.range_failure(pack, &key, &range, error).await),
+        };
+        if bytes.len() as u64 == range.end - range.start {
+            Ok(bytes)
+        } else {
+            Err(short(&key, &range, bytes.len()))
+        }
+    }
+
+    /// Reads the last bytes of a pack, at most `len`, and says how long the pack is.
+    async fn read_pack_tail(&self, pack: PackId, len: u64) -> Result<(Bytes, u64)> {
+        let key = layout::pack_key(&self.0.prefix, pack);
+        let options = GetOptions::new().with_range(Some(GetRange::Suffix(len)));
+        match self.get(&key, options).await {
+            Ok((tail, meta)) if tail.len() as u64 == len.min(meta.size) => Ok((tail, meta.size)),
+            Ok((tail, meta)) => {
+                let range = meta.size.saturating_sub(len)..meta.size;
+                Err(short(&key, &range, tail.len()))
+            }
+            // Azure can not count from the end.
+            Err(object_store::Error::NotSupported { .. }) => {
+                let size = self.pack_len(pack).await?;
+                let tail = self
+                    .read_range(pack, size.saturating_sub(len)..size)
+                    .await?;
+                Ok((tail, size))
+            }
+            Err(error) => Err(self.pack_failure(&key, error)),
+        }
+    }
+
+    async fn get(
+        &self,
+        key: &Path,
+        options: GetOptions,
+    ) -> Result<(Bytes, ObjectMeta), object_store::Error> {
+        let answer = async {
+            let result = self.0.objects.get_opts(key, options).await?;
+            let meta = result.meta.clone();
+            // As the bytes arrive: a length that is only claimed allocates nothing.
+            let mut chunks = result.into_stream();
+            let first = chunks.try_next().await?.unwrap_or_default();
+            let Some(second) = chunks.try_next().await? else {
+                return Ok((first, meta));
+            };
+            let mut bytes = [first, second].concat();
+            while let Some(chunk) = chunks.try_next().await? {
+                bytes.extend_from_slice(&chunk);
+            }
+            Ok((bytes.into(), meta))
+        };
+        let answer = answer.await;
+        self.0.counters.got(
+            answer
+                .as_ref()
+                .map_or(0, |(bytes, _): &(Bytes, _)| bytes.len()),
+        );
+        answer
+    }
+
+    fn writable(&self) -> Result<()> {
+        if self.read_only() {
+            return Err(Error::invalid(format!(
+                "{} can only be read",
+                self.location()
+            )));
+        }
+        Ok(())
+    }
+
+    fn failure(&self, error: object_store::Error) -> Error {
+        failure(&self.0.location, error)
+    }
+
+    fn pack_failure(&self, key: &Path, error: object_store::Error) -> Error {
+        match error {
+            // A pack is only asked for because something points to it.
+            object_store::Error::NotFound { .. } => {
+                Error::corrupt(format!("{key} of {}", self.location()), "it is missing")
+            }
+            error => self.failure(error),
+        }
+    }
+
+    /// Backends disagree on ranges past the end: some cut them, some fail in ways of their own.
+    async fn range_failure(
+        &self,
+        pack: PackId,
+        key: &Path,
+        range: &Range<u64>,
+        error: object_store::Error,
+    ) -> Error {
+        if !matches!(error, object_store::Error::Generic { .. }) {
+            return self.pack_failure(key, error);
+        }
+        match self.pack_len(pack).await {
+            Ok(len) if len < range.end => {
+                let found = len.saturating_sub(range.start);
+                short(key, range, usize::try_from(found).unwrap_or(usize::MAX))
+            }
+            _ => self.failure(error),
+        }
+    }
+}
+
+impl fmt::Debug for Store {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // Not the object store: some print the credentials they were built with.
+        f.debug_struct("Store")
+            .field("location", &self.0.location)
+            .finish_non_exhaustive()
+    }
+}
+
+fn failure(location: &str, source: impl Into<StoreFailure>) -> Error {
+    Error::Store {
+        location: location.to_owned(),
+        source: source.into(),
+    }
+}
+
+fn short(key: &Path, range: &Range<u64>, found: usize) -> Error {
+    let wanted = range.end - range.start;
+    let reason = format!("{found} of the {wanted} bytes at {} are there", range.start);
+    Error::corrupt(key, reason)
+}
+
+/// What a listing says of a pack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PackInfo {
+    /// The pack.
+    pub id: PackId,
+    /// Its length, in bytes.
+    pub len: u64,
+    /// When it was written by the clock of the store, in milliseconds since the epoch.
+    pub modified: i64,
+}
+
+/// How much has been asked of a storage. What one operation asked is a difference of two of these.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Requests {
+    /// Reads of an object, of a part of one or of its length, heads included.
+    pub gets: u64,
+    /// Writes of an object, heads included, whatever came of them.
+    pub puts: u64,
+    /// Listings.
+    pub lists: u64,
+    /// Bytes that were read.
+    pub bytes_read: u64,
+    /// Bytes that were sent to be written.
+    pub bytes_written: u64,
+}
+
+impl Sub for Requests {
+    type Output = Self;
+
+    fn sub(self, earlier: Self) -> Self {
+        Self {
+            gets: self.gets.saturating_sub(earlier.gets),
+            puts: self.puts.saturating_sub(earlier.puts),
+            lists: self.lists.saturating_sub(earlier.lists),
+            bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
+            bytes_written: self.bytes_written.saturating_sub(earlier.bytes_written),
+        }
+    }
+}
+
+#[derive(Default)]
+struct Counters {
+    gets: AtomicU64,
+    puts: AtomicU64,
+    lists: AtomicU64,
+    bytes_read: AtomicU64,
+    bytes_written: AtomicU64,
+}
+
+impl Counters {
+    fn got(&self, bytes: usize) {
+        self.gets.fetch_add(1, Ordering::Relaxed);
+        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn put(&self, bytes: usize) {
+        self.puts.fetch_add(1, Ordering::Relaxed);
+        self.bytes_written
+            .fetch_add(bytes as u64, Ordering::Relaxed);
+    }
+
+    fn listed(&self) {
+        self.lists.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn snapshot(&self) -> Requests {
+        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        Requests {
+            gets: load(&self.gets),
+            puts: load(&self.puts),
+            lists: load(&self.lists),
+            bytes_read: load(&self.bytes_read),
+            bytes_written: load(&self.bytes_written),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An error and its causes, as a person sees them.
+    pub(super) fn chain(error: &Error) -> String {
+        let mut text = error.to_string();
+        let mut cause = std::error::Error::source(error);
+        while let Some(error) = cause {
+            text.push_str(&format!("\n  {error}"));
+            cause = error.source();
+        }
+        text
+    }
+
+    #[test]
+    fn futures_can_move_between_threads() {
+        fn movable<T: Send>(_: T) {}
+
+        let store = Store::memory();
+        movable(store.read_many(&[]));
+        movable(store.list_packs());
+        movable(store.list_branches());
+        movable(read_footer(&store, PackId([0; 16])));
+        movable(store.put_pack(PackId([0; 16]), Bytes::new()));
+    }
+
+    #[tokio::test]
+    async fn frames_that_lie_together_come_in_one_request() {
+        let store = Store::memory();
+        let mut writer = PackWriter::new(PackId([1; 16]));
+        let locations: Vec<_> = (0..100u8)
+            .map(|n| writer.append(FrameKind::Leaf, 0, crate::NodeId::of(&[n]), &[n; 1000]))
+            .collect();
+        store.put_pack(writer.id(), writer.finish()).await.unwrap();
+        let before = store.requests();
+        let frames = store.read_many(&locations).await.unwrap();
+        assert!(
+            frames
+                .iter()
+                .zip(0..)
+                .all(|(frame, n)| *frame == vec![n; 1000])
+        );
+        let spent = store.requests() - before;
+        assert_eq!((spent.gets, spent.bytes_read), (1, 100_000));
+    }
+}

@@ -1,0 +1,534 @@
+//! Addresses: `memory:`, paths, `file:`, `s3:`, `gs:`, `az:`, `http:` and `https:`.
+//!
+//! The branch and the basis that may follow an address (`…#dev@t=3`) have been cut off by the caller.
+//! Credentials come from the environment, in the variables that `object_store` documents; an address may
+//! carry options (`s3://bucket/sales?region=eu-west-1&endpoint=…`) but no user and no password.
+//!
+//! **Invariant.** Nothing that precedes an `@`, and no value of an option, is ever printed.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
+
+use object_store::ObjectStore;
+use object_store::memory::InMemory;
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+use url::Url;
+
+use super::{HeadStore, MemoryHeads, Store};
+use crate::error::{Error, Result};
+
+/// What can be opened, for messages.
+const KNOWN: &str = "a path, memory:, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
+                     az://container/prefix, http://… or https://… (read-only)";
+
+impl Store {
+    /// Opens the store at an address, without asking it anything yet.
+    ///
+    /// | address | store |
+    /// |---|---|
+    /// | `memory:` | a fresh one in memory |
+    /// | `memory:NAME` | the one of this name in this process |
+    /// | `path`, `./path`, `/path` | a directory; `%40`, `%23` and `%25` stand for `@`, `#` and `%` |
+    /// | `file:///path` | a directory |
+    /// | `s3://bucket/prefix?option=value` | Amazon S3 and its likes; options as `region`, `endpoint` |
+    /// | `gs://bucket/prefix`, `az://container/prefix` | Google Cloud Storage, Azure Blob Storage |
+    /// | `http://host/path`, `https://host/path` | a web server, read-only |
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if the address is malformed, of an unknown kind, or of a kind that this build
+    /// leaves out.
+    pub fn open_url(address: &str) -> Result<Self> {
+        let Some((scheme, rest)) = split_scheme(address) else {
+            return open_path(address);
+        };
+        match scheme.as_str() {
+            "memory" => Ok(open_memory(&unescape(rest))),
+            "file" => open_file_url(address),
+            "s3" | "s3a" => open_s3(address),
+            "gs" => open_gcs(address),
+            "az" => open_azure(address),
+            "http" | "https" => open_http(address),
+            _ => Err(Error::invalid(format!(
+                "no store has addresses that begin with {scheme}: — there are {KNOWN}; \
+                 a path with a colon begins with ./"
+            ))),
+        }
+    }
+}
+
+/// The scheme in lower case and the rest. One letter is no scheme but a drive of Windows.
+fn split_scheme(address: &str) -> Option<(String, &str)> {
+    let (scheme, rest) = address.split_once(':')?;
+    let is_scheme = scheme.len() > 1
+        && scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte));
+    is_scheme.then(|| (scheme.to_ascii_lowercase(), rest))
+}
+
+/// A path is no URL, so only what the grammar of addresses takes away can be escaped in it.
+fn unescape(text: &str) -> String {
+    text.replace("%40", "@")
+        .replace("%23", "#")
+        .replace("%25", "%")
+}
+
+type Memory = (Arc<dyn ObjectStore>, Arc<dyn HeadStore>);
+
+/// Named stores in memory live as long as the process, as their names promise.
+static NAMED: LazyLock<Mutex<BTreeMap<String, Memory>>> = LazyLock::new(Mutex::default);
+
+fn open_memory(name: &str) -> Store {
+    if name.is_empty() {
+        return Store::memory();
+    }
+    let mut named = NAMED.lock().unwrap_or_else(PoisonError::into_inner);
+    let (objects, heads) = named
+        .entry(name.to_owned())
+        .or_insert_with(|| (Arc::new(InMemory::new()), Arc::<MemoryHeads>::default()));
+    Store::new(
+        Arc::clone(objects),
+        Arc::clone(heads),
+        format!("memory:{name}"),
+    )
+}
+
+#[cfg(feature = "fs")]
+fn open_path(path: &str) -> Result<Store> {
+    if path.is_empty() {
+        return Err(Error::invalid(format!(
+            "an address is missing; it is {KNOWN}"
+        )));
+    }
+    Store::file(std::path::Path::new(&unescape(path)))
+}
+
+#[cfg(feature = "fs")]
+fn open_file_url(address: &str) -> Result<Store> {
+    let url = ::url::Url::parse(address).map_err(|error| malformed(&error))?;
+    if url.query().is_some() || url.fragment().is_some() {
+        return Err(Error::invalid(
+            "a file URL has no ? and no #; write %3F and %23",
+        ));
+    }
+    match url.to_file_path() {
+        Ok(path) if address[..7].eq_ignore_ascii_case("file://") => Store::file(&path),
+        _ => Err(Error::invalid(
+            "a file URL is file:///path, with three slashes",
+        )),
+    }
+}
+
+#[cfg(not(feature = "fs"))]
+fn open_path(_: &str) -> Result<Store> {
+    Err(left_out("paths", "fs"))
+}
+
+#[cfg(not(feature = "fs"))]
+fn open_file_url(_: &str) -> Result<Store> {
+    Err(left_out("file: addresses", "fs"))
+}
+
+#[cfg(feature = "aws")]
+fn open_s3(address: &str) -> Result<Store> {
+    use object_store::aws::AmazonS3Builder;
+
+    let url = parse(address)?;
+    let builder = AmazonS3Builder::from_env().with_retry(retries());
+    let builder = with_options(builder, &url, AmazonS3Builder::with_config)?
+        .with_bucket_name(host(&url)?)
+        .build();
+    from_cloud(&url, builder)
+}
+
+#[cfg(not(feature = "aws"))]
+fn open_s3(_: &str) -> Result<Store> {
+    Err(left_out("s3: addresses", "aws"))
+}
+
+#[cfg(feature = "gcp")]
+fn open_gcs(address: &str) -> Result<Store> {
+    use object_store::gcp::GoogleCloudStorageBuilder;
+
+    let url = parse(address)?;
+    let builder = GoogleCloudStorageBuilder::from_env().with_retry(retries());
+    let builder = with_options(builder, &url, GoogleCloudStorageBuilder::with_config)?
+        .with_bucket_name(host(&url)?)
+        .build();
+    from_cloud(&url, builder)
+}
+
+#[cfg(not(feature = "gcp"))]
+fn open_gcs(_: &str) -> Result<Store> {
+    Err(left_out("gs: addresses", "gcp"))
+}
+
+#[cfg(feature = "azure")]
+fn open_azure(address: &str) -> Result<Store> {
+    use object_store::azure::MicrosoftAzureBuilder;
+
+    let url = parse(address)?;
+    let builder = MicrosoftAzureBuilder::from_env().with_retry(retries());
+    let builder = with_options(builder, &url, MicrosoftAzureBuilder::with_config)?
+        .with_container_name(host(&url)?)
+        .build();
+    from_cloud(&url, builder)
+}
+
+#[cfg(not(feature = "azure"))]
+fn open_azure(_: &str) -> Result<Store> {
+    Err(left_out("az: addresses", "azure"))
+}
+
+#[cfg(feature = "http")]
+fn open_http(address: &str) -> Result<Store> {
+    use object_store::ClientOptions;
+    use object_store::http::HttpBuilder;
+    use object_store::path::Path;
+
+    use super::ObjectHeads;
+
+    let url = parse(address)?;
+    host(&url)?;
+    if url.query().is_some() {
+        return Err(Error::invalid(
+            "the http address of a store has no options: leave out the ?",
+        ));
+    }
+    // `HttpStore` appends to the path, and would double a slash at its end.
+    let base = url.as_str().trim_end_matches('/').to_owned();
+    let http = HttpBuilder::new()
+        .with_url(base)
+        .with_retry(retries())
+        .with_client_options(ClientOptions::new().with_allow_http(true))
+        .build();
+    let location = location(&url);
+    let objects: Arc<dyn ObjectStore> =
+        Arc::new(http.map_err(|error| super::failure(&location, error))?);
+    let heads = ObjectHeads::new(Arc::clone(&objects), Path::ROOT, location.clone());
+    Ok(Store::assemble(
+        objects,
+        Path::ROOT,
+        Arc::new(heads),
+        location,
+        true,
+    ))
+}
+
+#[cfg(not(feature = "http"))]
+fn open_http(_: &str) -> Result<Store> {
+    Err(left_out("http: addresses", "http"))
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) -> Result<Store> {
+    let location = location(url);
+    let prefix = object_store::path::Path::from_url_path(url.path())
+        .map_err(|error| Error::invalid(format!("the path of {location}: {error}")))?;
+    let objects = built.map_err(|error| super::failure(&location, error))?;
+    Ok(Store::from_object_store(
+        Arc::new(objects),
+        prefix,
+        location,
+    ))
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn parse(address: &str) -> Result<Url> {
+    let url = Url::parse(address).map_err(|error| malformed(&error))?;
+    if has_credentials(&url) {
+        return Err(Error::invalid(
+            "an address holds no user and no password: credentials come from the environment",
+        ));
+    }
+    if url.fragment().is_some() {
+        return Err(Error::invalid("the path of a URL has no #; write %23"));
+    }
+    Ok(url)
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn has_credentials(url: &Url) -> bool {
+    !url.username().is_empty() || url.password().is_some()
+}
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn host(url: &Url) -> Result<&str> {
+    let host = url.host_str().filter(|host| !host.is_empty());
+    let scheme = url.scheme();
+    host.ok_or_else(|| {
+        Error::invalid(format!(
+            "{scheme}:// is followed by a name; there is {KNOWN}"
+        ))
+    })
+}
+
+/// The address without what may be secret.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn location(url: &Url) -> String {
+    let host = url.host_str().unwrap_or_default();
+    let port = url
+        .port()
+        .map(|port| format!(":{port}"))
+        .unwrap_or_default();
+    format!(
+        "{}://{host}{port}{}",
+        url.scheme(),
+        url.path().trim_end_matches('/')
+    )
+}
+
+/// Applies `?name=value&…`. A value is never printed: it may be a key.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn with_options<B, K: std::str::FromStr>(
+    builder: B,
+    url: &Url,
+    with_config: impl Fn(B, K, String) -> B,
+) -> Result<B> {
+    url.query_pairs()
+        .try_fold(builder, |builder, (name, value)| {
+            // Without a value, what looks like a name may be a pasted key.
+            let shown = if value.is_empty() {
+                "without a value"
+            } else {
+                &name
+            };
+            let refused =
+                |reason| Error::invalid(format!("option {shown} of the address {reason}"));
+            let key = name.to_ascii_lowercase().parse();
+            let key = key.map_err(|_| refused("is not one of this kind of store"))?;
+            // Object stores print their endpoint when a request fails.
+            if Url::parse(&value).is_ok_and(|url| has_credentials(&url)) {
+                return Err(refused("holds a user or a password"));
+            }
+            Ok(with_config(builder, key, value.into_owned()))
+        })
+}
+
+/// Ten attempts in three minutes, the default, is longer than anybody waits at a terminal.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn retries() -> object_store::RetryConfig {
+    object_store::RetryConfig {
+        max_retries: 7,
+        retry_timeout: std::time::Duration::from_secs(60),
+        ..Default::default()
+    }
+}
+
+#[cfg(any(
+    feature = "fs",
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http"
+))]
+fn malformed(error: &::url::ParseError) -> Error {
+    Error::invalid(format!("the address is not a URL: {error}"))
+}
+
+#[cfg(not(all(
+    feature = "fs",
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http"
+)))]
+fn left_out(what: &str, feature: &str) -> Error {
+    Error::invalid(format!(
+        "this build leaves out {what}: it needs the feature `{feature}`"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+    use crate::id::{BranchName, PackId};
+    use crate::store::tests::chain;
+
+    fn refusal(address: &str) -> String {
+        chain(&Store::open_url(address).expect_err(address))
+    }
+
+    #[tokio::test]
+    async fn a_named_store_in_memory_is_shared_and_a_nameless_one_is_not() {
+        let id = PackId([1; 16]);
+        let pack = Bytes::from_static(b"pack");
+        let one = Store::open_url("memory:shared%40home").unwrap();
+        one.put_pack(id, pack.clone()).await.unwrap();
+        let other = Store::open_url("memory:shared%40home").unwrap();
+        assert_eq!(other.read_pack(id).await.unwrap(), pack);
+        assert_eq!(other.requests().puts, 0, "each handle counts for itself");
+        assert_eq!(other.location(), "memory:shared@home");
+        let different = Store::open_url("memory:other").unwrap();
+        assert!(different.read_pack(id).await.is_err());
+        Store::open_url("memory:")
+            .unwrap()
+            .put_pack(id, pack)
+            .await
+            .unwrap();
+        assert!(
+            Store::open_url("memory:")
+                .unwrap()
+                .read_pack(id)
+                .await
+                .is_err()
+        );
+    }
+
+    #[cfg(feature = "fs")]
+    #[tokio::test]
+    async fn one_directory_has_many_spellings() {
+        let parent = tempfile::tempdir().unwrap();
+        let root = parent.path().join("a@b #c%d");
+        let root = root.to_str().unwrap();
+        let id = PackId([1; 16]);
+        Store::open_url(root)
+            .unwrap()
+            .put_pack(id, Bytes::from_static(b"pack"))
+            .await
+            .unwrap();
+        let escaped = root
+            .replace('%', "%25")
+            .replace('@', "%40")
+            .replace('#', "%23");
+        let url = escaped.replace(' ', "%20");
+        for address in [
+            escaped,
+            format!("file://{url}"),
+            format!("FILE://localhost{url}"),
+        ] {
+            let store = Store::open_url(&address).unwrap();
+            assert_eq!(store.read_pack(id).await.unwrap(), "pack", "{address}");
+            assert_eq!(store.location(), root);
+        }
+        let relative = Store::open_url("some/where").unwrap();
+        let here = std::env::current_dir().unwrap().join("some/where");
+        assert_eq!(relative.location(), here.to_str().unwrap());
+    }
+
+    #[test]
+    fn an_address_of_an_unknown_kind_is_told_the_known_ones() {
+        for address in [
+            "ftp://host/path",
+            "postgres://user:pw@host/db",
+            "file.db:main",
+        ] {
+            let refusal = refusal(address);
+            assert!(
+                refusal.contains("s3://") && refusal.contains("memory:"),
+                "{refusal}"
+            );
+        }
+        for address in [
+            "",
+            "file:relative",
+            "file://host/path",
+            "file:///p?x=1",
+            "file:///p#dev",
+        ] {
+            refusal(address);
+        }
+        assert!(
+            split_scheme("C:\\data").is_none(),
+            "a drive is not a scheme"
+        );
+        assert!(split_scheme("./odd:name").is_none());
+        assert!(split_scheme("2024:sales").is_none());
+    }
+
+    #[test]
+    fn a_kind_that_the_build_leaves_out_is_named_with_its_feature() {
+        for (address, feature, built) in [
+            ("s3://bucket/prefix", "aws", cfg!(feature = "aws")),
+            ("gs://bucket/prefix", "gcp", cfg!(feature = "gcp")),
+            ("az://container/prefix", "azure", cfg!(feature = "azure")),
+            ("https://host/path", "http", cfg!(feature = "http")),
+        ] {
+            if !built {
+                assert!(
+                    refusal(address).contains(&format!("`{feature}`")),
+                    "{address}"
+                );
+            }
+        }
+    }
+
+    /// Whatever happens to an address, what is secret in it does not come out again.
+    #[tokio::test]
+    async fn secrets_are_never_printed() {
+        let canary = "canary0123";
+        let mut printed = Vec::new();
+        for address in [
+            format!("s3://{canary}:{canary}@bucket/prefix"),
+            format!("s3://bucket/prefix?secret_access_key={canary}&access_key_id={canary}"),
+            format!("s3://bucket/prefix?endpoint=http://u:{canary}@127.0.0.1:9"),
+            format!("s3://bucket/prefix?{canary}"),
+            format!("s3://bucket/prefix?no_such_option={canary}"),
+            format!("s3://bucket//prefix?token={canary}"),
+            format!("s3://?token={canary}"),
+            format!("gs://user:{canary}@bucket/prefix"),
+            format!("gs://bucket/prefix?service_account_key={canary}"),
+            format!("az://{canary}@container/prefix"),
+            format!("az://container/prefix?account_name=a&access_key={canary}"),
+            format!("az://container/prefix?account_name=a&sas_token=sig%3D{canary}"),
+            format!("http://user:{canary}@127.0.0.1:9/path"),
+            format!("http://127.0.0.1:9/path?sig={canary}"),
+            format!("https://[{canary}/path"),
+            format!("postgres://user:{canary}@host/db"),
+            format!("file:///path?{canary}"),
+        ] {
+            match Store::open_url(&address) {
+                Err(error) => printed.push(format!("{error:?} {}", chain(&error))),
+                Ok(store) => printed.push(format!("{store:?} {}", store.location())),
+            }
+        }
+        // A store that cannot be reached: nothing listens on the discard port.
+        #[cfg(feature = "aws")]
+        {
+            let store = Store::open_url(&format!(
+                "s3://bucket/prefix?endpoint=http://127.0.0.1:9&allow_http=true&region=r\
+                 &access_key_id=id&secret_access_key={canary}&token={canary}"
+            ))
+            .unwrap();
+            assert_eq!(store.location(), "s3://bucket/prefix");
+            let Store(inner) = &store;
+            let heads = format!("{:?}", inner.heads);
+            printed.push(heads);
+            let error = store.list_packs().await.unwrap_err();
+            printed.push(format!("{error:?} {}", chain(&error)));
+            let outcome = store
+                .cas_head(&BranchName::default(), None, Bytes::new())
+                .await;
+            printed.push(format!("{outcome:?}"));
+        }
+        for text in printed {
+            assert!(!text.contains(canary), "{text}");
+        }
+        // Without a cloud in the build, the name is not looked at.
+        let _ = BranchName::default();
+    }
+
+    #[cfg(feature = "http")]
+    #[tokio::test]
+    async fn a_web_server_is_read_only() {
+        use crate::store::CasOutcome;
+
+        let store = Store::open_url("http://127.0.0.1:9/data%40home/").unwrap();
+        assert!(store.read_only());
+        assert_eq!(store.location(), "http://127.0.0.1:9/data%40home");
+        let outcome = store
+            .cas_head(&BranchName::default(), None, Bytes::new())
+            .await;
+        let CasOutcome::Failed(error) = outcome else {
+            panic!("{outcome:?}")
+        };
+        assert!(error.to_string().contains("can only be read"), "{error}");
+        let refused = store.put_pack(PackId([1; 16]), Bytes::new()).await;
+        assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+        assert_eq!(store.requests().puts, 0);
+    }
+}
