@@ -4,6 +4,7 @@ mod datom;
 mod error;
 mod id;
 mod index;
+mod node;
 mod schema;
 mod store;
 mod value;
