@@ -10,6 +10,7 @@ use futures::stream::TryStreamExt;
 use super::Db;
 use super::commit::{Checkpoint, CommitRecord};
 use super::head::{Head, schema_node};
+use super::merge::tree_slices;
 use super::tail::{Delta, Net};
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
@@ -76,7 +77,7 @@ async fn record_commits(
         parent = record.hash;
         changes.push(Change::Insert(record.to_datom()));
     }
-    let edited = tree::edit(db.loader(), writer, &head.commits, changes).await?;
+    let edited = tree::edit(db.loader(), writer, &head.commits, &changes).await?;
     Ok((edited.tree, parent))
 }
 
@@ -95,7 +96,8 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
     governing.fold(&tail.log()[..last]);
     let keeps_history =
         |a: Entid| governing.attribute(a).is_none_or(|attribute| !attribute.no_history);
-    let mut superseded: Vec<Datom> = eavt.displaced;
+    let mut superseded: Vec<Datom> = eavt.removed;
+    superseded.extend(eavt.replaced);
     superseded.extend(tail.superseded().cloned());
     superseded.retain(|datom| keeps_history(datom.a));
     let history = |name: TreeName, datoms: Vec<Datom>| {
@@ -121,7 +123,7 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
             let source = if gained { from } else { old.tree(to) };
             let wrap = if gained { Change::Insert } else { Change::Delete };
             let range = Range::prefix(Components::all().a(a));
-            let mut slices = tree::scan(Arc::clone(db.loader()), source, range);
+            let mut slices = tree_slices(db, source, range);
             while let Some(slice) = slices.try_next().await? {
                 changes.extend(slice.rows.clone().map(|row| wrap(slice.leaf.datom(row))));
             }
@@ -149,7 +151,7 @@ async fn edit(
     name: TreeName,
     changes: Vec<Change>,
 ) -> Result<tree::Edited> {
-    let edited = tree::edit(db.loader(), writer, db.0.checkpoint.tree(name), changes).await?;
+    let edited = tree::edit(db.loader(), writer, db.0.checkpoint.tree(name), &changes).await?;
     if edited.missing > 0 {
         return Err(Error::corrupt(
             format!("{name} tree of branch {}", db.branch()),
@@ -171,7 +173,7 @@ fn changes(deltas: &[Delta]) -> Vec<Change> {
 
 fn sorted(name: TreeName, mut changes: Vec<Change>) -> Vec<Change> {
     let order = name.order();
-    changes.sort_unstable_by(|left, right| order.compare(left.datom(), right.datom()));
+    changes.sort_unstable_by(|left, right| order.compare(left.key(), right.key()));
     changes
 }
 

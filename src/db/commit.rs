@@ -11,7 +11,7 @@ use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::{CommitHash, Location, NodeId, PackId};
 use crate::index::TreeName;
-use crate::tree::Tree;
+use crate::tree::{Root, Tree};
 use crate::value::Value;
 use crate::wire::{Malformed, Reader, Writer};
 
@@ -169,7 +169,7 @@ impl Checkpoint {
     pub(crate) fn encode(&self, out: &mut Writer) {
         out.varint(self.covered);
         for tree in &self.trees {
-            tree.encode(out);
+            encode_tree(tree, out);
         }
         match &self.schema {
             None => out.u8(0),
@@ -187,7 +187,7 @@ impl Checkpoint {
         let covered = input.varint()?;
         let mut trees = TreeName::DATA.map(Tree::empty);
         for tree in &mut trees {
-            *tree = Tree::decode(tree.name(), input)?;
+            *tree = decode_tree(tree.name, input)?;
         }
         let schema = match input.u8()? {
             0 => None,
@@ -260,6 +260,22 @@ impl CommitRecord {
         }
         Ok(Self { pending, hash, other_parents, digest, covered, checkpoint })
     }
+}
+
+pub(crate) fn encode_tree(tree: &Tree, out: &mut Writer) {
+    out.u8(u8::from(tree.root.is_some()));
+    if let Some(root) = &tree.root {
+        root.encode(out);
+    }
+}
+
+pub(crate) fn decode_tree(name: TreeName, input: &mut Reader<'_>) -> Result<Tree, Malformed> {
+    let root = match input.u8()? {
+        0 => None,
+        1 => Some(Root::decode(input)?),
+        _ => return Err(Malformed("a tree is neither empty nor not")),
+    };
+    Ok(Tree { name, root })
 }
 
 pub(crate) fn encode_location(location: Location, out: &mut Writer) {

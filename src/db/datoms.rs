@@ -84,7 +84,7 @@ impl Db {
         let tree = self.0.checkpoint.tree(TreeName::current(index));
         let stored = tree::count(self.loader(), tree, range).await?;
         stored.checked_add_signed(self.0.tail.count(index, range)).ok_or_else(|| {
-            Error::corrupt(format!("{} tree", tree.name()), "the tail deletes more than it holds")
+            Error::corrupt(format!("{} tree", tree.name), "the tail deletes more than it holds")
         })
     }
 }

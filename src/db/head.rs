@@ -5,7 +5,7 @@
 
 use bytes::Bytes;
 
-use super::commit::{Checkpoint, Pending};
+use super::commit::{Checkpoint, Pending, decode_tree, encode_tree};
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, NodeId};
@@ -78,7 +78,7 @@ impl Head {
         self.checkpoint.encode(&mut out);
         out.raw(&self.checkpoint_commit.0);
         out.zigzag(self.checkpoint_instant);
-        self.commits.encode(&mut out);
+        encode_tree(&self.commits, &mut out);
         // Room for a location index, which repacking will write.
         out.u8(0);
         match self.schema.as_ref().map(schema_frame).filter(|frame| frame.len() <= SCHEMA_BYTES_MAX) {
@@ -135,7 +135,7 @@ impl Head {
             let checkpoint = Checkpoint::decode(input)?;
             let checkpoint_commit = CommitHash(input.array()?);
             let checkpoint_instant = input.zigzag()?;
-            let commits = Tree::decode(TreeName::Commits, input)?;
+            let commits = decode_tree(TreeName::Commits, input)?;
             if input.u8()? != 0 {
                 return Err(Malformed("it names a location index, which this version has not"));
             }

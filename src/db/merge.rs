@@ -14,7 +14,7 @@ use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::index::{Index, Range, TreeName, TreeOrder};
 use crate::node::{Leaf, LeafBuilder};
-use crate::tree::{self, LeafSlice};
+use crate::tree::{Direction, LeafSlice, Scan, Tree};
 
 /// Leaves in index order; each slice is sorted, and so are they.
 pub(crate) type Slices = BoxStream<'static, Result<LeafSlice>>;
@@ -41,7 +41,7 @@ impl Db {
     }
 
     fn tree_scan(&self, name: TreeName, range: &Range) -> Slices {
-        tree::scan(Arc::clone(self.loader()), self.0.checkpoint.tree(name), range.clone())
+        tree_slices(self, self.0.checkpoint.tree(name), range.clone())
     }
 
     fn scan_current(&self, index: Index, range: Range) -> Slices {
@@ -113,7 +113,7 @@ impl Db {
             Source::new(stream::iter(slice_of(&said).map(Ok)).boxed()),
         ];
         stream::try_unfold(sources, move |mut sources| async move {
-            let mut merged = LeafBuilder::new();
+            let mut merged = LeafBuilder::default();
             while merged.len() < HISTORY_LEAF_DATOMS {
                 let mut least: Option<(usize, &Datom)> = None;
                 for source in &mut sources {
@@ -131,10 +131,19 @@ impl Db {
                 }
             }
             let leaf = merged.finish();
-            Ok((leaf.len() > 0).then(|| (whole(leaf), sources)))
+            Ok((!leaf.is_empty()).then(|| (whole(leaf), sources)))
         })
         .boxed()
     }
+}
+
+/// The leaves of a range of a tree, in order.
+pub(super) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
+    let scan = Scan::new(tree, range, Direction::Forward);
+    stream::try_unfold((scan, Arc::clone(db.loader())), |(mut scan, loader)| async move {
+        Ok(scan.next(&loader).await?.map(|slice| (slice, (scan, loader))))
+    })
+    .boxed()
 }
 
 /// A sorted input of the merge of history.
@@ -160,7 +169,7 @@ impl Source {
 /// A slice with net changes laid over it. All changes lie at or before its last row.
 fn overlay(slice: &LeafSlice, order: TreeOrder, deltas: &[Delta]) -> Result<LeafSlice> {
     let leaf = &slice.leaf;
-    let mut merged = LeafBuilder::new();
+    let mut merged = LeafBuilder::default();
     let mut row = slice.rows.start;
     for delta in deltas {
         let found = row
@@ -191,7 +200,7 @@ fn appended(deltas: &[Delta]) -> Result<Option<LeafSlice>> {
     if deltas.is_empty() {
         return Ok(None);
     }
-    let mut leaf = LeafBuilder::new();
+    let mut leaf = LeafBuilder::default();
     for delta in deltas {
         leaf.push(&delta.datom);
     }
@@ -206,7 +215,7 @@ fn contradiction(datom: &Datom) -> Error {
 fn later(slice: &LeafSlice, since: u64) -> Option<LeafSlice> {
     let bound = crate::datom::TxId::from_t(since).0.0;
     let tx = slice.leaf.tx();
-    let mut kept = LeafBuilder::new();
+    let mut kept = LeafBuilder::default();
     let mut row = slice.rows.start;
     while row < slice.rows.end {
         let run = row + partition_while(&tx[row..slice.rows.end], |tx| *tx > bound);
@@ -214,7 +223,7 @@ fn later(slice: &LeafSlice, since: u64) -> Option<LeafSlice> {
         row = run + partition_while(&tx[run..slice.rows.end], |tx| *tx <= bound);
     }
     let leaf = kept.finish();
-    (leaf.len() > 0).then(|| whole(leaf))
+    (!leaf.is_empty()).then(|| whole(leaf))
 }
 
 fn partition_while(items: &[i64], keep: impl Fn(&i64) -> bool) -> usize {

@@ -6,6 +6,7 @@ use futures::stream::TryStreamExt;
 
 use super::basis::{BasisPart, BasisSpec, TimePoint};
 use super::commit::{Checkpoint, CommitRecord};
+use super::merge::tree_slices;
 use super::{Db, Inner, Parts, load_schema};
 use crate::datom::{Entid, TxId};
 use crate::error::{Error, Result};
@@ -195,7 +196,7 @@ impl Db {
             Some(Edge { at: Components::all().e(e), inclusive: true })
         };
         let range = Range { from: edge(first), to: edge(last) };
-        let mut slices = tree::scan(Arc::clone(self.loader()), &self.0.head.commits, range);
+        let mut slices = tree_slices(self, &self.0.head.commits, range);
         let mut records = Vec::new();
         while let Some(slice) = slices.try_next().await? {
             self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
@@ -260,7 +261,7 @@ impl Db {
     /// Log datoms of the head's trees, large values with their bodies.
     async fn tree_log(&self, range: &Range) -> Result<Vec<crate::datom::Datom>> {
         let log = self.0.head.checkpoint.tree(TreeName::Log);
-        let mut slices = tree::scan(Arc::clone(self.loader()), log, range.clone());
+        let mut slices = tree_slices(self, log, range.clone());
         let mut datoms = Vec::new();
         while let Some(slice) = slices.try_next().await? {
             self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
