@@ -1,6 +1,9 @@
 //! DatomFusion.
 
+#[cfg(feature = "query")]
+mod catalog;
 mod datom;
+mod db;
 mod error;
 mod id;
 mod index;

@@ -1,0 +1,3 @@
+//! The database as a value.
+
+pub mod basis;
