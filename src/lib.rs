@@ -1,12 +1,19 @@
 //! DatomFusion.
 
+#[cfg(feature = "query")]
+mod catalog;
+mod conn;
 mod datom;
+mod db;
+mod environment;
 mod error;
 mod id;
 mod index;
 mod node;
 mod schema;
 mod store;
+mod tree;
+mod tx;
 mod value;
 mod wire;
 

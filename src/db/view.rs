@@ -74,23 +74,16 @@ impl Db {
             )));
         }
         let mut db = self.clone();
-        // The upper bound first, whatever the order in the text: `since` counts from within it.
         for part in basis.parts() {
-            match part {
-                BasisPart::At(point) => db = db.as_of(*point).await?,
+            db = match part {
+                BasisPart::At(point) => db.as_of(*point).await?,
                 BasisPart::Commit(commit) => {
-                    let t = self.t_of_commit(commit).await?;
-                    db = db.as_of(TimePoint::T(t)).await?;
+                    let t = db.t_of_commit(commit).await?;
+                    db.as_of(TimePoint::T(t)).await?
                 }
-                BasisPart::Since(_) | BasisPart::History => {}
-            }
-        }
-        for part in basis.parts() {
-            match part {
-                BasisPart::Since(point) => db = db.since(*point).await?,
-                BasisPart::History => db = db.history(),
-                BasisPart::At(_) | BasisPart::Commit(_) => {}
-            }
+                BasisPart::Since(point) => db.since(*point).await?,
+                BasisPart::History => db.history(),
+            };
         }
         Ok(db)
     }
@@ -105,13 +98,16 @@ impl Db {
     /// The `t` of a point in time, which must lie in this value's past.
     async fn t_of(&self, point: &TimePoint) -> Result<u64> {
         let newest = self.0.t;
-        let t = match point {
-            TimePoint::T(t) => *t,
-            TimePoint::Tx(tx) => match u64::try_from(tx - Entid::TX0.0) {
-                Ok(t) => t,
-                Err(_) => return Err(Error::invalid(format!("{tx} is not a transaction's id"))),
-            },
-            TimePoint::Instant(instant) => return self.t_of_instant(*instant).await,
+        let t = match *point {
+            TimePoint::T(t) => t,
+            TimePoint::Tx(tx) if Entid(tx).is_tx() => TxId(Entid(tx)).t(),
+            TimePoint::Tx(tx) => {
+                return Err(Error::invalid(format!("{tx} is not a transaction's id")));
+            }
+            TimePoint::Instant(_) | TimePoint::Date(_) => {
+                let instant = point.last_millisecond().unwrap_or(i64::MAX);
+                return self.t_of_instant(instant).await;
+            }
         };
         if t > newest {
             return Err(Error::invalid(format!(

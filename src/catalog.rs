@@ -1,0 +1,3 @@
+//! Databases as catalogs of DataFusion, and SQL as this crate reads it.
+
+pub(crate) mod time_travel;
