@@ -144,6 +144,10 @@ impl Connection {
                 self.0.loader.store().cas_head(&self.0.branch, Some(&base.version), bytes).await;
             let newest = match outcome {
                 CasOutcome::Swapped(version) => Newest { db, version },
+                CasOutcome::Failed(error) => {
+                    *turn = None;
+                    return settle_all(taken.into_iter().chain(open), error);
+                }
                 CasOutcome::Conflict | CasOutcome::Unknown(_) => {
                     match self.read_back(commit, outcome).await {
                         Ok(Some(newest)) => newest,
@@ -296,6 +300,7 @@ pub(super) async fn create(
             let db = Db::from_parts(Arc::clone(loader), Arc::new(head), schema);
             Ok(Newest { db, version })
         }
+        CasOutcome::Failed(error) => Err(error),
         CasOutcome::Conflict => {
             let newest = read_head(loader, branch).await?;
             if newest.db.commit_hash(0).await? == Some(commit.hash) {

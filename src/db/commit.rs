@@ -77,39 +77,38 @@ impl Pending {
 
 /// Feeds a value to a hash: fixed widths as they are, everything else behind its length.
 fn hash_value(value: &Value, hasher: &mut blake3::Hasher) {
-    let mut sized = |bytes: &[u8]| {
+    fn sized(bytes: &[u8], hasher: &mut blake3::Hasher) {
         hasher.update(&(bytes.len() as u64).to_le_bytes());
         hasher.update(bytes);
-    };
+    }
     match value {
-        Value::Boolean(value) => sized(&[u8::from(*value)]),
-        Value::Long(value) | Value::Instant(value) => sized(&value.to_le_bytes()),
-        Value::Ref(value) => sized(&value.0.to_le_bytes()),
-        Value::Double(value) => sized(&value.to_le_bytes()),
-        Value::Float(value) => sized(&value.to_le_bytes()),
-        Value::BigInt(value) => sized(&value.to_signed_bytes_le()),
+        Value::Boolean(value) => sized(&[u8::from(*value)], hasher),
+        Value::Long(value) | Value::Instant(value) => sized(&value.to_le_bytes(), hasher),
+        Value::Ref(value) => sized(&value.0.to_le_bytes(), hasher),
+        Value::Double(value) => sized(&value.to_le_bytes(), hasher),
+        Value::Float(value) => sized(&value.to_le_bytes(), hasher),
+        Value::BigInt(value) => sized(&value.to_signed_bytes_le(), hasher),
         Value::BigDec(value) => {
             let (digits, scale) = value.as_bigint_and_exponent();
-            sized(&digits.to_signed_bytes_le());
-            sized(&scale.to_le_bytes());
+            sized(&digits.to_signed_bytes_le(), hasher);
+            sized(&scale.to_le_bytes(), hasher);
         }
-        Value::String(text) | Value::Uri(text) => sized(text.as_bytes()),
-        Value::Keyword(keyword) => sized(keyword.as_str().as_bytes()),
-        Value::Symbol(symbol) => sized(symbol.as_str().as_bytes()),
-        Value::Uuid(value) => sized(&value.to_be_bytes()),
-        Value::Bytes(bytes) => sized(bytes),
-        Value::Large(large) => sized(&large.hash.0),
+        Value::String(text) | Value::Uri(text) => sized(text.as_bytes(), hasher),
+        Value::Keyword(keyword) => sized(keyword.as_str().as_bytes(), hasher),
+        Value::Symbol(symbol) => sized(symbol.as_str().as_bytes(), hasher),
+        Value::Uuid(value) => sized(&value.to_be_bytes(), hasher),
+        Value::Bytes(bytes) => sized(bytes, hasher),
+        Value::Large(large) => sized(&large.hash.0, hasher),
         Value::Tuple(elements) => {
-            sized(&(elements.len() as u64).to_le_bytes());
+            sized(&(elements.len() as u64).to_le_bytes(), hasher);
             for element in elements.iter() {
                 match element {
-                    None => hasher.update(&[0]),
+                    None => _ = hasher.update(&[0]),
                     Some(element) => {
                         hasher.update(&[element.value_type() as u8]);
                         hash_value(element, hasher);
-                        hasher
                     }
-                };
+                }
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, NodeId};
 use crate::index::TreeName;
-use crate::node::{Leaf, Node, decode, encode};
+use crate::node::{Leaf, Node, encode};
 use crate::schema::Schema;
 use crate::tree::Tree;
 use crate::value::{Large, Value};
