@@ -24,7 +24,10 @@ pub(crate) mod head;
 mod merge;
 pub(crate) mod stats;
 pub(crate) mod tail;
+mod verify;
 mod view;
+
+pub use verify::Verified;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -105,6 +105,42 @@ impl Connection {
         }
     }
 
+    /// Merges the head's tail into the trees now, without waiting for it to overflow.
+    ///
+    /// Says nothing new: the commit stays the same. One PUT for the pack, one for the head; nothing if
+    /// the tail is empty.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::HeadMoved`] if another writer swapped meanwhile; [`Error::Store`].
+    pub async fn checkpoint(&self) -> Result<()> {
+        let _turn = self.0.writer.turn.lock().await;
+        let base = self.newest();
+        let old = &base.db.0.head;
+        if old.pending.is_empty() {
+            return Ok(());
+        }
+        let head = Head { generation: old.generation + 1, ..Head::clone(old) };
+        let (db, bytes) = self.build(&base.db.with_head(Arc::new(head))).await?;
+        let expected = db.head_commit();
+        match self.0.loader.store().cas_head(&self.0.branch, Some(&base.version), bytes).await {
+            CasOutcome::Swapped(version) => {
+                self.advance(Newest { db, version });
+                Ok(())
+            }
+            CasOutcome::Failed(error) => Err(error),
+            CasOutcome::Conflict | CasOutcome::Unknown(_) => {
+                let newest = read_head(&self.0.loader, &self.0.branch).await?;
+                let actual = newest.db.head_commit();
+                let mine = newest.db.0.head.generation == db.0.head.generation
+                    && newest.db.0.checkpoint == db.0.checkpoint;
+                self.advance(newest);
+                let branch = self.0.branch.clone();
+                if mine { Ok(()) } else { Err(Error::HeadMoved { branch, expected, actual }) }
+            }
+        }
+    }
+
     /// Finds out whether a swap happened whose writer went away.
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
         let newest = read_head(&self.0.loader, &self.0.branch).await?;
@@ -229,13 +265,17 @@ impl Connection {
         if !must_checkpoint && let Some(bytes) = head.encode() {
             return Ok((db.with_head(Arc::new(head)), bytes));
         }
-        let db = db.with_head(Arc::new(head));
+        self.build(&db.with_head(Arc::new(head))).await
+    }
+
+    /// Merges the tail of a value into its trees; the value and its encoded head, its packs written.
+    async fn build(&self, db: &Db) -> Result<(Db, bytes::Bytes)> {
         let environment = Arc::clone(&self.0.environment);
         let mut writer = NodeWriter::new(
             Arc::clone(&self.0.loader),
             Box::new(move || PackId(environment.random())),
         );
-        let head = checkpoint(&db, &mut writer).await?;
+        let head = checkpoint(db, &mut writer).await?;
         writer.finish().await?;
         let bytes = head
             .encode()
