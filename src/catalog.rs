@@ -10,6 +10,7 @@
 
 mod checked;
 mod cooperative;
+pub(crate) mod external;
 pub(crate) mod metaschema;
 pub(crate) mod session;
 pub(crate) mod time_travel;
