@@ -181,6 +181,12 @@ impl Db {
         &self.0.loader
     }
 
+    /// The identities of the seven trees of data of this value's checkpoint; equal contents have equal
+    /// ones. `None` stands for an empty tree.
+    pub fn roots(&self) -> [Option<crate::id::NodeId>; 7] {
+        self.0.checkpoint.trees.map(|tree| tree.id())
+    }
+
     /// The id that the database keeps in every store that holds a copy.
     pub fn database_id(&self) -> DatabaseId {
         self.0.head.database

@@ -1,17 +1,8 @@
-//! EDN and the Datalog front end of DatomFusion.
+#![doc = include_str!("../README.md")]
 
 pub mod edn;
+mod error;
+mod span;
 
-/// Where a form stands.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Span {
-    /// First byte.
-    pub start: usize,
-    /// Behind the last byte.
-    pub end: usize,
-}
-
-/// What is wrong with a text.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Error(pub String);
+pub use error::{Error, ErrorKind};
+pub use span::Span;

@@ -51,7 +51,7 @@ impl Db {
         for tree in head.checkpoint.trees.iter().chain([&head.commits]) {
             let report = tree::verify(self.loader(), tree).await?;
             if let Some(fault) = report.fault {
-                return Err(Error::corrupt(format!("{} tree", tree.name), fault.to_string()));
+                return Err(Error::corrupt(format!("{} tree", tree.name), format!("node {}: {}", fault.node, fault.reason)));
             }
             verified.nodes += report.nodes;
             verified.datoms += report.datoms;
