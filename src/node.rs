@@ -10,6 +10,7 @@
 //! knows neither its tree nor its order.
 
 pub mod builder;
+mod column;
 pub mod inner;
 pub mod leaf;
 pub mod values;
