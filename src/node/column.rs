@@ -8,7 +8,7 @@
 //! and so needs a new format version.
 
 use arrow_array::types::{BinaryType, ByteArrayType, ByteViewType, Utf8Type};
-use arrow_array::{Array, BinaryViewArray, GenericByteArray, GenericByteViewArray, StringViewArray};
+use arrow_array::{BinaryViewArray, GenericByteArray, GenericByteViewArray, StringViewArray};
 use arrow_buffer::{BooleanBuffer, Buffer, OffsetBuffer, ScalarBuffer};
 use std::collections::HashMap;
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
@@ -50,7 +50,10 @@ pub(super) fn write_numbers(out: &mut Writer, values: &[i64]) {
         out.u8(numbers::CONSTANT);
         return out.zigzag(first);
     }
-    let deltas: Vec<i64> = values.windows(2).map(|pair| pair[1].wrapping_sub(pair[0])).collect();
+    let deltas: Vec<i64> = values
+        .windows(2)
+        .map(|pair| pair[1].wrapping_sub(pair[0]))
+        .collect();
     let dictionary = number_dictionary(values);
     let sizes = [
         (frame_bytes(values), numbers::FRAME),
@@ -73,10 +76,20 @@ pub(super) fn write_numbers(out: &mut Writer, values: &[i64]) {
         }
         (numbers::DICTIONARY, Some(distinct)) => {
             write_dictionary(out, &distinct);
-            let index = |value| distinct.binary_search(value).expect("the dictionary is complete");
-            pack(out, index_width(distinct.len()), values.iter().map(|value| index(value) as u64));
+            let index = |value| {
+                distinct
+                    .binary_search(value)
+                    .expect("the dictionary is complete")
+            };
+            pack(
+                out,
+                index_width(distinct.len()),
+                values.iter().map(|value| index(value) as u64),
+            );
         }
-        _ => values.iter().for_each(|value| out.raw(&value.to_le_bytes())),
+        _ => values
+            .iter()
+            .for_each(|value| out.raw(&value.to_le_bytes())),
     }
 }
 
@@ -111,7 +124,9 @@ pub(super) fn read_numbers(reader: &mut Reader<'_>, len: usize) -> Result<Vec<i6
             for (i, packed) in packed.chunks(packed_bytes(BLOCK, width)).enumerate() {
                 let mut in_bounds = true;
                 unpack(packed, width, BLOCK.min(len - i * BLOCK), |index| {
-                    let value = usize::try_from(index).ok().and_then(|index| distinct.get(index));
+                    let value = usize::try_from(index)
+                        .ok()
+                        .and_then(|index| distinct.get(index));
                     in_bounds &= value.is_some();
                     values.push(value.copied().unwrap_or_default());
                 })?;
@@ -131,13 +146,20 @@ pub(super) fn read_numbers(reader: &mut Reader<'_>, len: usize) -> Result<Vec<i6
 }
 
 /// Reads a column of `len` lengths, none negative, and their sum, which must not exceed `sum_max`.
-fn read_lengths(reader: &mut Reader<'_>, len: usize, sum_max: usize) -> Result<(Vec<usize>, usize)> {
+fn read_lengths(
+    reader: &mut Reader<'_>,
+    len: usize,
+    sum_max: usize,
+) -> Result<(Vec<usize>, usize)> {
     let mut sum = 0usize;
     let lengths = read_numbers(reader, len)?
         .into_iter()
         .map(|length| {
             let length = usize::try_from(length).map_err(|_| Malformed("a length is negative"))?;
-            sum = sum.checked_add(length).filter(|&sum| sum <= sum_max).ok_or(TOO_LONG)?;
+            sum = sum
+                .checked_add(length)
+                .filter(|&sum| sum <= sum_max)
+                .ok_or(TOO_LONG)?;
             Ok(length)
         })
         .collect::<Result<Vec<_>>>()?;
@@ -154,7 +176,13 @@ fn write_frame(out: &mut Writer, values: &[i64]) {
         let (min, width) = frame_of(block);
         out.zigzag(min.wrapping_sub(before));
         out.u8(width);
-        pack(out, width, block.iter().map(|value| value.wrapping_sub(min).cast_unsigned()));
+        pack(
+            out,
+            width,
+            block
+                .iter()
+                .map(|value| value.wrapping_sub(min).cast_unsigned()),
+        );
         before = min;
     }
 }
@@ -170,7 +198,9 @@ fn read_frame(reader: &mut Reader<'_>, len: usize, mut each: impl FnMut(i64)) ->
             return Err(Malformed("a number has more than 64 bits"));
         }
         let packed = reader.raw(packed_bytes(rows, width))?;
-        unpack(packed, width, rows, |bits| each(min.wrapping_add(bits.cast_signed())))?;
+        unpack(packed, width, rows, |bits| {
+            each(min.wrapping_add(bits.cast_signed()))
+        })?;
         left -= rows;
     }
     Ok(())
@@ -191,7 +221,9 @@ fn frame_bytes(values: &[i64]) -> usize {
 fn frame_of(block: &[i64]) -> (i64, u8) {
     let (min, max) = block
         .iter()
-        .fold((i64::MAX, i64::MIN), |(min, max), &value| (min.min(value), max.max(value)));
+        .fold((i64::MAX, i64::MIN), |(min, max), &value| {
+            (min.min(value), max.max(value))
+        });
     (min, bits(max.wrapping_sub(min).cast_unsigned()))
 }
 
@@ -215,7 +247,9 @@ fn number_dictionary(values: &[i64]) -> Option<Vec<i64>> {
 }
 
 fn gaps(distinct: &[i64]) -> impl Iterator<Item = u64> {
-    distinct.windows(2).map(|pair| pair[1].wrapping_sub(pair[0]).cast_unsigned())
+    distinct
+        .windows(2)
+        .map(|pair| pair[1].wrapping_sub(pair[0]).cast_unsigned())
 }
 
 fn write_dictionary(out: &mut Writer, distinct: &[i64]) {
@@ -292,21 +326,27 @@ fn unpack(packed: &[u8], width: u8, len: usize, mut each: impl FnMut(u64)) -> Re
     padded[..packed.len()].copy_from_slice(packed);
     let width = usize::from(width);
     let used = len * width;
-    if packed.last().is_some_and(|last| used % 8 > 0 && last >> (used % 8) > 0) {
+    if packed
+        .last()
+        .is_some_and(|last| used % 8 > 0 && last >> (used % 8) > 0)
+    {
         return Err(Malformed("the padding of packed numbers is not zero"));
     }
     let mask = u64::MAX >> (64 - width);
     if width <= 56 {
         for i in 0..len {
             let bit = i * width;
-            let word: [u8; 8] = padded[bit / 8..bit / 8 + 8].try_into().expect("a slice of eight");
+            let word: [u8; 8] = padded[bit / 8..bit / 8 + 8]
+                .try_into()
+                .expect("a slice of eight");
             each((u64::from_le_bytes(word) >> (bit % 8)) & mask);
         }
     } else {
         for i in 0..len {
             let bit = i * width;
-            let word: [u8; 16] =
-                padded[bit / 8..bit / 8 + 16].try_into().expect("a slice of sixteen");
+            let word: [u8; 16] = padded[bit / 8..bit / 8 + 16]
+                .try_into()
+                .expect("a slice of sixteen");
             each((u128::from_le_bytes(word) >> (bit % 8)) as u64 & mask);
         }
     }
@@ -345,24 +385,38 @@ fn write_flat_strings(values: &[&[u8]]) -> Writer {
     let shared: Vec<usize> = values
         .iter()
         .map(|value| {
-            let shared = before.iter().zip(*value).take_while(|(left, right)| left == right);
+            let shared = before
+                .iter()
+                .zip(*value)
+                .take_while(|(left, right)| left == right);
             before = value;
             shared.count()
         })
         .collect();
     let shared_numbers: Vec<i64> = shared.iter().map(|&shared| length(shared)).collect();
     write_numbers(&mut prefix, &shared_numbers);
-    let rest: Vec<i64> = lengths.iter().zip(&shared_numbers).map(|(all, part)| all - part).collect();
+    let rest: Vec<i64> = lengths
+        .iter()
+        .zip(&shared_numbers)
+        .map(|(all, part)| all - part)
+        .collect();
     write_numbers(&mut prefix, &rest);
 
     let plain_bytes = plain.len() + values.iter().map(|value| value.len()).sum::<usize>();
     let prefix_bytes = prefix.len()
-        + values.iter().zip(&shared).map(|(value, shared)| value.len() - shared).sum::<usize>();
+        + values
+            .iter()
+            .zip(&shared)
+            .map(|(value, shared)| value.len() - shared)
+            .sum::<usize>();
     if plain_bytes <= prefix_bytes {
         values.iter().for_each(|value| plain.raw(value));
         plain
     } else {
-        values.iter().zip(&shared).for_each(|(value, &shared)| prefix.raw(&value[shared..]));
+        values
+            .iter()
+            .zip(&shared)
+            .for_each(|(value, &shared)| prefix.raw(&value[shared..]));
         prefix
     }
 }
@@ -401,13 +455,23 @@ pub(super) struct Strings {
 
 /// Reads a column of `len` byte strings. `budget` is how many bytes the strings of the node may still
 /// take; what these take is subtracted.
-pub(super) fn read_strings(reader: &mut Reader<'_>, len: usize, budget: &mut usize) -> Result<Strings> {
+pub(super) fn read_strings(
+    reader: &mut Reader<'_>,
+    len: usize,
+    budget: &mut usize,
+) -> Result<Strings> {
     if len == 0 {
-        return Ok(Strings { offsets: vec![0], bytes: Vec::new(), indices: None });
+        return Ok(Strings {
+            offsets: vec![0],
+            bytes: Vec::new(),
+            indices: None,
+        });
     }
     match reader.u8()? {
         strings::DICTIONARY => {
-            let distinct = usize::try_from(reader.varint()?).ok().filter(|count| *count <= len);
+            let distinct = usize::try_from(reader.varint()?)
+                .ok()
+                .filter(|count| *count <= len);
             let distinct = distinct
                 .filter(|count| *count > 0)
                 .ok_or(Malformed("the size of a dictionary is out of bounds"))?;
@@ -418,7 +482,10 @@ pub(super) fn read_strings(reader: &mut Reader<'_>, len: usize, budget: &mut usi
             if !indices.iter().all(in_bounds) {
                 return Err(Malformed("an index lies outside the dictionary"));
             }
-            Ok(Strings { indices: Some(indices), ..flat })
+            Ok(Strings {
+                indices: Some(indices),
+                ..flat
+            })
         }
         code => read_flat_strings(reader, code, len, budget),
     }
@@ -465,7 +532,11 @@ fn read_flat_strings(
         }
         _ => return Err(Malformed("a column of strings has an unknown encoding")),
     };
-    Ok(Strings { offsets, bytes, indices: None })
+    Ok(Strings {
+        offsets,
+        bytes,
+        indices: None,
+    })
 }
 
 fn offset(end: usize) -> Result<i32> {
@@ -475,7 +546,10 @@ fn offset(end: usize) -> Result<i32> {
 impl Strings {
     /// The values, in row order.
     pub(super) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        let rows = self.indices.as_ref().map_or(self.offsets.len() - 1, Vec::len);
+        let rows = self
+            .indices
+            .as_ref()
+            .map_or(self.offsets.len() - 1, Vec::len);
         (0..rows).map(|row| {
             let at = self.indices.as_ref().map_or(row, |indices| {
                 usize::try_from(indices[row]).expect("indices are checked when they are read")
@@ -484,9 +558,27 @@ impl Strings {
         })
     }
 
+    /// Something made of each value, in row order. What a dictionary shares is made once and cloned.
+    pub(super) fn map<T: Clone>(&self, mut each: impl FnMut(&[u8]) -> Result<T>) -> Result<Vec<T>> {
+        let distinct = (1..self.offsets.len()).map(|i| each(&self.bytes[self.range(i - 1)]));
+        let distinct = distinct.collect::<Result<Vec<T>>>()?;
+        let Some(indices) = &self.indices else {
+            return Ok(distinct);
+        };
+        let at =
+            |index: &i64| usize::try_from(*index).expect("indices are checked when they are read");
+        Ok(indices
+            .iter()
+            .map(|index| distinct[at(index)].clone())
+            .collect())
+    }
+
     /// Length of the longest value in bytes.
     pub(super) fn len_max(&self) -> usize {
-        (1..self.offsets.len()).map(|i| self.range(i - 1).len()).max().unwrap_or(0)
+        (1..self.offsets.len())
+            .map(|i| self.range(i - 1).len())
+            .max()
+            .unwrap_or(0)
     }
 
     /// The values as text.
@@ -514,7 +606,9 @@ impl Strings {
         )
         .map_err(malformed)?;
         let views = GenericByteViewArray::<V>::from(&flat);
-        let Some(indices) = self.indices else { return Ok(views) };
+        let Some(indices) = self.indices else {
+            return Ok(views);
+        };
         let (distinct, buffers, _) = views.into_parts();
         let gathered: ScalarBuffer<u128> = indices
             .into_iter()
@@ -540,7 +634,11 @@ pub(super) fn write_booleans(out: &mut Writer, values: Option<&BooleanBuffer>, l
             out.u8(booleans::BITMAP);
             pack(out, 1, values.iter().map(u64::from));
         }
-        _ => out.u8(if trues == 0 { booleans::FALSE } else { booleans::TRUE }),
+        _ => out.u8(if trues == 0 {
+            booleans::FALSE
+        } else {
+            booleans::TRUE
+        }),
     }
 }
 
@@ -554,7 +652,9 @@ pub(super) fn read_booleans(reader: &mut Reader<'_>, len: usize) -> Result<Boole
         booleans::TRUE => Ok(BooleanBuffer::new_set(len)),
         booleans::BITMAP => {
             let bytes = reader.raw(len.div_ceil(8))?;
-            let padding = bytes.last().map_or(0, |last| u32::from(*last) >> ((len - 1) % 8 + 1));
+            let padding = bytes
+                .last()
+                .map_or(0, |last| u32::from(*last) >> ((len - 1) % 8 + 1));
             let bits = BooleanBuffer::new(Buffer::from(bytes), 0, len);
             let trues = bits.count_set_bits();
             if padding > 0 || trues == 0 || trues == len {
@@ -592,7 +692,8 @@ mod tests {
     }
 
     fn any_strings() -> impl Strategy<Value = Vec<Vec<u8>>> {
-        let words = |word: &'static str| prop::collection::vec(word.prop_map(String::into_bytes), 0..200);
+        let words =
+            |word: &'static str| prop::collection::vec(word.prop_map(String::into_bytes), 0..200);
         prop_oneof![
             words("[ab]{0,4}"),
             words("\\PC{0,20}"),
@@ -665,11 +766,14 @@ mod tests {
         assert_eq!(code(&ascending).0, numbers::DELTA);
         let far_apart: Vec<i64> = (0..n).map(|i| (i * i % 5) << 40).collect();
         assert_eq!(code(&far_apart).0, numbers::DICTIONARY);
-        let random: Vec<i64> =
-            (0..n).map(|i| xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes()).cast_signed()).collect();
+        let random: Vec<i64> = (0..n)
+            .map(|i| xxhash_rust::xxh3::xxh3_64(&i.to_le_bytes()).cast_signed())
+            .collect();
         assert_eq!(code(&random), (numbers::PLAIN, 8001));
         // One jump costs one block, not all of them.
-        let jump: Vec<i64> = (0..n).map(|i| if i < 500 { i } else { i - 1_000_000 }).collect();
+        let jump: Vec<i64> = (0..n)
+            .map(|i| if i < 500 { i } else { i - 1_000_000 })
+            .collect();
         assert!(code(&jump).1 < 400, "{:?}", code(&jump));
     }
 
