@@ -7,9 +7,10 @@
 //!
 //! **Invariant.** No statement that leaves [`parse`] holds a [`TableVersion`].
 //!
-//! No alias is invented: an unaliased table answers to `invoice.total` under its new name as well, two
-//! unaliased versions of one table stay apart, and `sales.invoice.total` is rewritten along with it.
+//! No alias is invented: an unaliased table answers to `invoice.total` under its new name as well, and
+//! `sales.invoice.total` is rewritten along with it. What could mean two tables is refused: see [`columns`].
 
+mod columns;
 mod dialect;
 mod moment;
 
@@ -18,8 +19,8 @@ use std::ops::ControlFlow;
 
 use datafusion::sql::parser::{CopyToSource, DFParserBuilder, Statement};
 use datafusion::sql::sqlparser::ast::{
-    self, Expr, Ident, ObjectName, ObjectNamePart, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, TableFactor, TableVersion, VisitMut, VisitorMut,
+    self, Ident, ObjectName, ObjectNamePart, Query, Select, TableFactor, TableVersion, VisitMut,
+    VisitorMut,
 };
 use datafusion::sql::sqlparser::keywords::Keyword;
 use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
@@ -27,6 +28,7 @@ use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use crate::db::basis::{BasisPart, BasisSpec, split_name};
 use crate::error::{Error, Result};
 
+use columns::{FollowTables, OneTableEach, Uses};
 use dialect::TimeTravelDialect;
 
 /// What the names in a statement mean.
@@ -69,12 +71,18 @@ pub(crate) fn parse(sql: &str, names: &Names<'_>, statements: Statements) -> Res
     if statements == Statements::ReadOnly {
         check_reads(&statement)?;
     }
-    let mut rewrite = Rewrite { names, statements, scopes: Vec::new(), uses: HashMap::new() };
+    let mut rewrite = Rewrite {
+        names,
+        statements,
+        scopes: Vec::new(),
+        uses: HashMap::new(),
+    };
     walk(&mut statement, &mut rewrite)?;
-    let mut qualifiers = Qualifiers { names, uses: rewrite.uses };
-    if qualifiers.uses.values().flatten().any(Option::is_some) {
-        walk(&mut statement, &mut qualifiers)?;
+    let mut follow = FollowTables::new(names, rewrite.uses);
+    if follow.is_needed() {
+        walk(&mut statement, &mut follow)?;
     }
+    walk(&mut statement, &mut OneTableEach::default())?;
     walk(&mut statement, &mut NoVersionLeft)?;
     Ok(statement)
 }
@@ -86,7 +94,12 @@ fn parse_one(sql: &str) -> Result<Statement> {
         .map_err(|error| Error::invalid(format!("SQL error: {error}")))?;
     let words: Vec<Keyword> = tokens.iter().filter_map(keyword).collect();
     // `EXPLAIN` nests by recursion that no limit of the parser counts.
-    if words.iter().take_while(|word| **word == Keyword::EXPLAIN).count() > 4 {
+    if words
+        .iter()
+        .take_while(|word| **word == Keyword::EXPLAIN)
+        .count()
+        > 4
+    {
         return Err(Error::invalid("EXPLAIN is repeated too often"));
     }
     let parsed = DFParserBuilder::new(tokens)
@@ -177,12 +190,6 @@ fn walk<V: VisitorMut<Break = Error>>(statement: &mut Statement, visitor: &mut V
     }
 }
 
-/// A schema and a table, as DataFusion folds them.
-type TableKey = (String, String);
-
-/// The new schema of each unaliased use of a table; `None` where it is read without version.
-type Uses = HashMap<TableKey, Vec<Option<String>>>;
-
 struct Rewrite<'a> {
     names: &'a Names<'a>,
     statements: Statements,
@@ -224,12 +231,21 @@ impl VisitorMut for Rewrite<'_> {
             parent.enter_query();
         }
         let (names, recursive) = match &query.with {
-            Some(with) => {
-                (with.cte_tables.iter().map(|cte| fold(&cte.alias.name)).collect(), with.recursive)
-            }
+            Some(with) => (
+                with.cte_tables
+                    .iter()
+                    .map(|cte| fold(&cte.alias.name))
+                    .collect(),
+                with.recursive,
+            ),
             None => (Vec::new(), false),
         };
-        self.scopes.push(Scope { names, recursive, queries_met: 0, visible: 0 });
+        self.scopes.push(Scope {
+            names,
+            recursive,
+            queries_met: 0,
+            visible: 0,
+        });
         ControlFlow::Continue(())
     }
 
@@ -244,8 +260,9 @@ impl VisitorMut for Rewrite<'_> {
     fn pre_visit_statement(&mut self, statement: &mut ast::Statement) -> ControlFlow<Error> {
         // Also met inside queries: `WITH x AS (INSERT …)`.
         match self.statements {
-            Statements::ReadOnly => check_reads_sql(statement)
-                .map_or_else(ControlFlow::Break, ControlFlow::Continue),
+            Statements::ReadOnly => {
+                check_reads_sql(statement).map_or_else(ControlFlow::Break, ControlFlow::Continue)
+            }
             Statements::Any => ControlFlow::Continue(()),
         }
     }
@@ -260,7 +277,14 @@ impl VisitorMut for Rewrite<'_> {
     }
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
-        let TableFactor::Table { name, alias, args, version, .. } = factor else {
+        let TableFactor::Table {
+            name,
+            alias,
+            args,
+            version,
+            ..
+        } = factor
+        else {
             return ControlFlow::Continue(());
         };
         let key = self.table_key(name);
@@ -296,22 +320,29 @@ impl Rewrite<'_> {
         };
         let schema = match &parts[..] {
             [table] if self.is_cte(&fold(table)) => {
-                return Err("this name is a common table expression, which has no versions; \
+                return Err(
+                    "this name is a common table expression, which has no versions; \
                     put the clause on the tables inside it"
-                    .into());
+                        .into(),
+                );
             }
             [_] if (self.names.is_database)(self.names.schema) => self.names.schema.to_owned(),
             [table] => {
-                return Err(format!("say which database it belongs to, as in sales.{table}"));
+                return Err(format!(
+                    "say which database it belongs to, as in sales.{table}"
+                ));
             }
             [schema, _] => fold(schema),
             [catalog, schema, _] if fold(catalog) == self.names.catalog => fold(schema),
             _ => return Err("it is not a table of an attached database".into()),
         };
-        let Some((base, spec)) =
-            split_name(&schema).ok().filter(|(base, _)| (self.names.is_database)(base))
+        let Some((base, spec)) = split_name(&schema)
+            .ok()
+            .filter(|(base, _)| (self.names.is_database)(base))
         else {
-            return Err(format!("{schema} is not an attached database, so it has no versions"));
+            return Err(format!(
+                "{schema} is not an attached database, so it has no versions"
+            ));
         };
         if !spec.parts().is_empty() {
             return Err(format!("{schema:?} already names a basis of {base}"));
@@ -331,11 +362,13 @@ impl Rewrite<'_> {
     }
 
     fn is_cte(&self, name: &str) -> bool {
-        self.scopes.iter().any(|scope| scope.names[..scope.visible].iter().any(|cte| cte == name))
+        self.scopes
+            .iter()
+            .any(|scope| scope.names[..scope.visible].iter().any(|cte| cte == name))
     }
 
     /// The table that a name stands for, unless it is a common table expression or in another catalog.
-    fn table_key(&self, name: &ObjectName) -> Option<TableKey> {
+    fn table_key(&self, name: &ObjectName) -> Option<(String, String)> {
         match &idents(name)?[..] {
             [table] if !self.is_cte(&fold(table)) => {
                 Some((self.names.schema.to_owned(), fold(table)))
@@ -349,74 +382,6 @@ impl Rewrite<'_> {
     }
 }
 
-/// Rewrites `sales.invoice.total` to follow its table to the schema of its version.
-struct Qualifiers<'a> {
-    names: &'a Names<'a>,
-    uses: Uses,
-}
-
-impl Qualifiers<'_> {
-    /// Replaces the schema in the `qualifier` of a column, of which at least schema and table remain.
-    fn follow<'i>(&self, qualifier: impl IntoIterator<Item = &'i mut Ident>) -> Result<()> {
-        let mut qualifier: Vec<&mut Ident> = qualifier.into_iter().take(3).collect();
-        if let [catalog, schema, _] = &qualifier[..]
-            && fold(catalog) == self.names.catalog
-            && !self.uses.keys().any(|(key, _)| *key == fold(catalog))
-            && self.uses.keys().any(|(key, _)| *key == fold(schema))
-        {
-            qualifier.remove(0);
-        }
-        let [schema, table, ..] = &mut qualifier[..] else {
-            return Ok(());
-        };
-        let Some(uses) = self.uses.get(&(fold(schema), fold(table))) else {
-            return Ok(());
-        };
-        match &uses[0] {
-            first if uses.iter().any(|other| other != first) => Err(Error::invalid(format!(
-                "{schema}.{table} is read at several versions in this statement, \
-                 so {schema}.{table} is ambiguous before a column; give each an alias"
-            ))),
-            Some(moved) => {
-                **schema = Ident::with_quote('"', moved);
-                Ok(())
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-impl VisitorMut for Qualifiers<'_> {
-    type Break = Error;
-
-    fn pre_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Error> {
-        if let Expr::CompoundIdentifier(parts) = expr
-            && let Some(last) = parts.len().checked_sub(1)
-            && let Err(error) = self.follow(&mut parts[..last])
-        {
-            return ControlFlow::Break(error);
-        }
-        ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Error> {
-        for item in &mut select.projection {
-            if let SelectItem::QualifiedWildcard(
-                SelectItemQualifiedWildcardKind::ObjectName(name),
-                _,
-            ) = item
-                && let Err(error) = self.follow(name.0.iter_mut().filter_map(|part| match part {
-                    ObjectNamePart::Identifier(ident) => Some(ident),
-                    ObjectNamePart::Function(_) => None,
-                }))
-            {
-                return ControlFlow::Break(error);
-            }
-        }
-        ControlFlow::Continue(())
-    }
-}
-
 /// The guard behind the invariant: fails on whatever [`Rewrite`] did not reach.
 struct NoVersionLeft;
 
@@ -425,9 +390,13 @@ impl VisitorMut for NoVersionLeft {
 
     fn pre_visit_table_factor(&mut self, factor: &mut TableFactor) -> ControlFlow<Error> {
         match factor {
-            TableFactor::Table { name, version: Some(version), .. } => ControlFlow::Break(
-                Error::invalid(format!("{name} {version}: a version cannot be given here")),
-            ),
+            TableFactor::Table {
+                name,
+                version: Some(version),
+                ..
+            } => ControlFlow::Break(Error::invalid(format!(
+                "{name} {version}: a version cannot be given here"
+            ))),
             _ => ControlFlow::Continue(()),
         }
     }

@@ -69,9 +69,10 @@ impl BasisSpec {
         parts.sort_unstable();
         for pair in parts.windows(2) {
             let why = match pair {
-                [BasisPart::At(_) | BasisPart::Commit(_), BasisPart::At(_) | BasisPart::Commit(_)] => {
-                    "name two moments; give one"
-                }
+                [
+                    BasisPart::At(_) | BasisPart::Commit(_),
+                    BasisPart::At(_) | BasisPart::Commit(_),
+                ] => "name two moments; give one",
                 [BasisPart::Since(_), BasisPart::Since(_)] => "are both `since`; give one",
                 [BasisPart::History, BasisPart::History] => "repeat `history`",
                 _ => continue,
@@ -103,7 +104,11 @@ impl TimePoint {
         match self {
             Self::T(_) | Self::Tx(_) => None,
             Self::Instant(ms) => Some(ms),
-            Self::Date(day) => Some(day.and_hms_milli_opt(23, 59, 59, 999)?.and_utc().timestamp_millis()),
+            Self::Date(day) => Some(
+                day.and_hms_milli_opt(23, 59, 59, 999)?
+                    .and_utc()
+                    .timestamp_millis(),
+            ),
         }
     }
 
@@ -116,7 +121,9 @@ impl TimePoint {
     /// [`Error::Invalid`] if the text is neither, or is a day that does not exist.
     pub fn parse_time(text: &str) -> Result<Self> {
         if !starts_like_a_date(text) {
-            return Err(Error::invalid(format!("{text:?} is not an instant or a date; {GRAMMAR}")));
+            return Err(Error::invalid(format!(
+                "{text:?} is not an instant or a date; {GRAMMAR}"
+            )));
         }
         if let Ok(day) = NaiveDate::parse_from_str(text, "%Y-%m-%d") {
             return Ok(Self::Date(day));
@@ -125,22 +132,33 @@ impl TimePoint {
             .map(|at| at.timestamp_millis())
             .ok()
             .or_else(|| {
-                ["%Y-%m-%dT%H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f%#z", "%Y-%m-%d %H:%M:%S%.f %#z"]
-                    .iter()
-                    .find_map(|form| DateTime::parse_from_str(text, form).ok())
-                    .map(|at| at.timestamp_millis())
+                [
+                    "%Y-%m-%dT%H:%M:%S%.f%#z",
+                    "%Y-%m-%d %H:%M:%S%.f%#z",
+                    "%Y-%m-%d %H:%M:%S%.f %#z",
+                ]
+                .iter()
+                .find_map(|form| DateTime::parse_from_str(text, form).ok())
+                .map(|at| at.timestamp_millis())
             })
             .or_else(|| {
                 let local = text.strip_suffix(['Z', 'z']).unwrap_or(text);
-                ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%d %H:%M:%S%.f", "%Y-%m-%dT%H:%M", "%Y-%m-%d %H:%M"]
-                    .iter()
-                    .find_map(|form| NaiveDateTime::parse_from_str(local, form).ok())
-                    .map(|at| at.and_utc().timestamp_millis())
+                [
+                    "%Y-%m-%dT%H:%M:%S%.f",
+                    "%Y-%m-%d %H:%M:%S%.f",
+                    "%Y-%m-%dT%H:%M",
+                    "%Y-%m-%d %H:%M",
+                ]
+                .iter()
+                .find_map(|form| NaiveDateTime::parse_from_str(local, form).ok())
+                .map(|at| at.and_utc().timestamp_millis())
             });
         match instant {
             // What an offset moves out of the four-digit years could not be printed again.
             Some(ms) if instant_text(ms).is_some() => Ok(Self::Instant(ms)),
-            _ => Err(Error::invalid(format!("{text:?} is not a valid instant or date; {GRAMMAR}"))),
+            _ => Err(Error::invalid(format!(
+                "{text:?} is not a valid instant or date; {GRAMMAR}"
+            ))),
         }
     }
 
@@ -175,9 +193,14 @@ impl FromStr for BasisSpec {
                 }
             },
         };
-        let branch = branch.map(|name| BranchName::try_new(&unescape(name)?)).transpose()?;
+        let branch = branch
+            .map(|name| BranchName::try_new(&unescape(name)?))
+            .transpose()?;
         let parts = match basis {
-            Some(basis) => basis.split(',').map(|part| part.trim().parse()).collect::<Result<_>>()?,
+            Some(basis) => basis
+                .split(',')
+                .map(|part| part.trim().parse())
+                .collect::<Result<_>>()?,
             None => Vec::new(),
         };
         Self::try_new(branch, parts)
@@ -286,7 +309,9 @@ fn looks_like_a_basis(text: &str) -> bool {
     text.split(',').any(|part| {
         let part = part.trim();
         part == "history"
-            || ["t=", "tx=", "commit=", "since="].iter().any(|key| part.starts_with(key))
+            || ["t=", "tx=", "commit=", "since="]
+                .iter()
+                .any(|key| part.starts_with(key))
             || starts_like_a_date(part)
     })
 }
@@ -302,9 +327,12 @@ fn all_digits(text: &str) -> bool {
 
 fn parse_number<N: FromStr>(text: &str, what: &str) -> Result<N> {
     if !all_digits(text) {
-        return Err(Error::invalid(format!("{what}={text} is not a whole number; {GRAMMAR}")));
+        return Err(Error::invalid(format!(
+            "{what}={text} is not a whole number; {GRAMMAR}"
+        )));
     }
-    text.parse().map_err(|_| Error::invalid(format!("{what}={text} is too large")))
+    text.parse()
+        .map_err(|_| Error::invalid(format!("{what}={text} is too large")))
 }
 
 fn parse_commit(text: &str) -> Result<BasisPart> {
@@ -314,38 +342,51 @@ fn parse_commit(text: &str) -> Result<BasisPart> {
         Some((t, hash)) => (Some(parse_number::<u64>(t, "t of commit")?), hash),
         None => (None, text),
     };
-    if !(HEX_MIN..=HEX_MAX).contains(&hash.len()) || !hash.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+    if !(HEX_MIN..=HEX_MAX).contains(&hash.len())
+        || !hash.bytes().all(|byte| byte.is_ascii_hexdigit())
+    {
         return Err(Error::invalid(format!(
             "commit={text} is not a commit: {HEX_MIN} to {HEX_MAX} hexadecimal digits, or t-HEX"
         )));
     }
     let hash = hash.to_ascii_lowercase();
-    Ok(BasisPart::Commit(t.map_or_else(|| hash.clone(), |t| format!("{t}-{hash}"))))
+    Ok(BasisPart::Commit(
+        t.map_or_else(|| hash.clone(), |t| format!("{t}-{hash}")),
+    ))
 }
 
 fn instant_text(ms: i64) -> Option<String> {
     let at = DateTime::from_timestamp_millis(ms)?;
-    let digits = if ms.rem_euclid(1000) == 0 { SecondsFormat::Secs } else { SecondsFormat::Millis };
-    (0..=9999).contains(&at.year()).then(|| at.to_rfc3339_opts(digits, true))
+    let digits = if ms.rem_euclid(1000) == 0 {
+        SecondsFormat::Secs
+    } else {
+        SecondsFormat::Millis
+    };
+    (0..=9999)
+        .contains(&at.year())
+        .then(|| at.to_rfc3339_opts(digits, true))
 }
 
 /// Escapes what would end a branch name early, in this grammar or in an address.
 fn escape(name: &str) -> String {
-    name.chars().fold(String::with_capacity(name.len()), |mut out, c| {
-        match c {
-            '@' => out.push_str("%40"),
-            '#' => out.push_str("%23"),
-            '/' => out.push_str("%2F"),
-            '%' => out.push_str("%25"),
-            c => out.push(c),
-        }
-        out
-    })
+    name.chars()
+        .fold(String::with_capacity(name.len()), |mut out, c| {
+            match c {
+                '@' => out.push_str("%40"),
+                '#' => out.push_str("%23"),
+                '/' => out.push_str("%2F"),
+                '%' => out.push_str("%25"),
+                c => out.push(c),
+            }
+            out
+        })
 }
 
 fn unescape_marks(text: &str) -> String {
     // `%25` last: `%2540` is the text `%40`.
-    text.replace("%40", "@").replace("%23", "#").replace("%25", "%")
+    text.replace("%40", "@")
+        .replace("%23", "#")
+        .replace("%25", "%")
 }
 
 fn unescape(text: &str) -> Result<String> {
@@ -357,14 +398,20 @@ fn unescape(text: &str) -> Result<String> {
             rest = tail;
             continue;
         }
-        let digit = |i: usize| tail.get(i).and_then(|digit| char::from(*digit).to_digit(16));
+        let digit = |i: usize| {
+            tail.get(i)
+                .and_then(|digit| char::from(*digit).to_digit(16))
+        };
         let (Some(high), Some(low)) = (digit(0), digit(1)) else {
-            return Err(Error::invalid(format!("{text:?}: % is followed by two hexadecimal digits")));
+            return Err(Error::invalid(format!(
+                "{text:?}: % is followed by two hexadecimal digits"
+            )));
         };
         bytes.push(u8::try_from(high * 16 + low).expect("two hexadecimal digits fit a byte"));
         rest = &tail[2..];
     }
-    String::from_utf8(bytes).map_err(|_| Error::invalid(format!("{text:?} is not UTF-8 once unescaped")))
+    String::from_utf8(bytes)
+        .map_err(|_| Error::invalid(format!("{text:?} is not UTF-8 once unescaped")))
 }
 
 #[cfg(test)]
@@ -373,11 +420,14 @@ mod tests {
     use proptest::prelude::*;
 
     fn spec(text: &str) -> BasisSpec {
-        text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
+        text.parse()
+            .unwrap_or_else(|error| panic!("{text}: {error}"))
     }
 
     fn ms(text: &str) -> i64 {
-        DateTime::parse_from_rfc3339(text).unwrap().timestamp_millis()
+        DateTime::parse_from_rfc3339(text)
+            .unwrap()
+            .timestamp_millis()
     }
 
     #[test]
@@ -464,7 +514,11 @@ mod tests {
             ("s3://bucket@t=3", "s3://bucket", "@t=3"),
             ("s3://user@host/x", "s3://user@host/x", ""),
             ("postgres://u:p@host", "postgres://u:p@host", ""),
-            ("postgres://u@2022-01-01/db#dev", "postgres://u@2022-01-01/db", "#dev"),
+            (
+                "postgres://u@2022-01-01/db#dev",
+                "postgres://u@2022-01-01/db",
+                "#dev",
+            ),
             ("/a@t=1/b", "/a@t=1/b", ""),
             ("me@example", "me@example", ""),
             ("me@example@t=1", "me@example", "@t=1"),
@@ -477,9 +531,19 @@ mod tests {
             ("x@2022-12-31 12:00:00", "x", "@2022-12-31T12:00:00Z"),
         ] {
             let (got, spec) = split_url(text).unwrap_or_else(|error| panic!("{text}: {error}"));
-            assert_eq!((got.as_str(), spec.to_string().as_str()), (url, basis), "{text}");
+            assert_eq!(
+                (got.as_str(), spec.to_string().as_str()),
+                (url, basis),
+                "{text}"
+            );
         }
-        for text in ["/p@t=x", "/p@2022-13-01", "/p@t=1,t=2", "/p@t=1,histroy", "/p#@t=1"] {
+        for text in [
+            "/p@t=x",
+            "/p@2022-13-01",
+            "/p@t=1,t=2",
+            "/p@t=1,histroy",
+            "/p#@t=1",
+        ] {
             assert!(split_url(text).is_err(), "{text}");
         }
     }
@@ -487,7 +551,10 @@ mod tests {
     #[test]
     fn a_schema_name_splits_strictly() {
         let (name, basis) = split_name("sales#dev@t=3").unwrap();
-        assert_eq!((name.as_str(), basis.to_string().as_str()), ("sales", "#dev@t=3"));
+        assert_eq!(
+            (name.as_str(), basis.to_string().as_str()),
+            ("sales", "#dev@t=3")
+        );
         assert!(split_name("sales").unwrap().1.is_empty());
         assert!(split_name("sales@yesterday").is_err());
     }
@@ -496,7 +563,8 @@ mod tests {
         prop_oneof![
             any::<u64>().prop_map(TimePoint::T),
             (0..=i64::MAX).prop_map(TimePoint::Tx),
-            (ms("0000-01-01T00:00:00Z")..=ms("9999-12-31T23:59:59.999Z")).prop_map(TimePoint::Instant),
+            (ms("0000-01-01T00:00:00Z")..=ms("9999-12-31T23:59:59.999Z"))
+                .prop_map(TimePoint::Instant),
             (0..=9999, 1..=366_u32)
                 .prop_filter_map("a day of the year", |(y, d)| NaiveDate::from_yo_opt(y, d))
                 .prop_map(TimePoint::Date),

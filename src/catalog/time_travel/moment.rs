@@ -48,9 +48,13 @@ fn time(expr: &Expr) -> Result<TimePoint, String> {
         Expr::Nested(inner) => time(inner),
         Expr::Value(value) => text(&value.value).and_then(point),
         Expr::TypedString(typed) => convert(point(text(&typed.value.value)?)?, &typed.data_type),
-        Expr::Cast { expr, data_type, array: false, format: None, .. } => {
-            convert(time(expr)?, data_type)
-        }
+        Expr::Cast {
+            expr,
+            data_type,
+            array: false,
+            format: None,
+            ..
+        } => convert(time(expr)?, data_type),
         _ => Err(NOT_CONSTANT.into()),
     }
 }
@@ -62,9 +66,9 @@ fn text(value: &Value) -> Result<&str, String> {
         | Value::UnicodeStringLiteral(text) => Ok(text),
         Value::DollarQuotedString(quoted) => Ok(&quoted.value),
         Value::Placeholder(_) => Err(PLACEHOLDER.into()),
-        Value::Number(digits, _) => {
-            Err(format!("{digits} is not a time; for the transaction with this t write VERSION AS OF"))
-        }
+        Value::Number(digits, _) => Err(format!(
+            "{digits} is not a time; for the transaction with this t write VERSION AS OF"
+        )),
         _ => Err(NOT_CONSTANT.into()),
     }
 }
@@ -77,9 +81,13 @@ fn point(text: &str) -> Result<TimePoint, String> {
 
 fn convert(point: TimePoint, to: &DataType) -> Result<TimePoint, String> {
     match (point, to) {
-        (TimePoint::Date(day), DataType::Timestamp(..) | DataType::Datetime(_)) => Ok(
-            TimePoint::Instant(day.and_time(chrono::NaiveTime::MIN).and_utc().timestamp_millis()),
-        ),
+        (TimePoint::Date(day), DataType::Timestamp(..) | DataType::Datetime(_)) => {
+            Ok(TimePoint::Instant(
+                day.and_time(chrono::NaiveTime::MIN)
+                    .and_utc()
+                    .timestamp_millis(),
+            ))
+        }
         (TimePoint::Instant(ms), DataType::Date) => DateTime::from_timestamp_millis(ms)
             .map(|at| TimePoint::Date(at.date_naive()))
             .ok_or_else(|| NOT_CONSTANT.into()),

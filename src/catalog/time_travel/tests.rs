@@ -10,7 +10,11 @@ fn rewritten(sql: &str) -> Result<String> {
 
 fn rewritten_by(sql: &str, schema: &str, statements: Statements) -> Result<String> {
     let is_database = |schema: &str| ["sales", "crm", "Crm"].contains(&schema);
-    let names = Names { is_database: &is_database, catalog: "datafusion", schema };
+    let names = Names {
+        is_database: &is_database,
+        catalog: "datafusion",
+        schema,
+    };
     parse(sql, &names, statements).map(|statement| statement.to_string())
 }
 
@@ -24,9 +28,10 @@ fn check_all(cases: &[(&str, &str)]) {
 }
 
 fn refused(sql: &str, why: &str) {
+    let shown: String = sql.chars().take(200).collect();
     match rewritten(sql) {
-        Ok(got) => panic!("{sql} became {got}"),
-        Err(error) => assert!(error.to_string().contains(why), "{sql}: {error}"),
+        Ok(got) => panic!("{shown} became {got}"),
+        Err(error) => assert!(error.to_string().contains(why), "{shown}: {error}"),
     }
 }
 
@@ -134,15 +139,23 @@ fn a_clause_works_wherever_a_table_stands() {
     );
     let copy = "COPY (SELECT * FROM sales.t VERSION AS OF 1) TO 'x.parquet'";
     assert!(
-        rewritten_by(copy, "public", Statements::Any).unwrap().contains(r#""sales@t=1".t"#)
+        rewritten_by(copy, "public", Statements::Any)
+            .unwrap()
+            .contains(r#""sales@t=1".t"#)
     );
 }
 
 #[test]
 fn names_fold_and_quote_as_the_planner_does() {
     check_all(&[
-        ("SELECT * FROM SALES.Invoice VERSION AS OF 1", r#"SELECT * FROM "sales@t=1".Invoice"#),
-        (r#"SELECT * FROM "Crm"."A b" VERSION AS OF 1"#, r#"SELECT * FROM "Crm@t=1"."A b""#),
+        (
+            "SELECT * FROM SALES.Invoice VERSION AS OF 1",
+            r#"SELECT * FROM "sales@t=1".Invoice"#,
+        ),
+        (
+            r#"SELECT * FROM "Crm"."A b" VERSION AS OF 1"#,
+            r#"SELECT * FROM "Crm@t=1"."A b""#,
+        ),
         (
             r#"SELECT * FROM sales."quo""ted" VERSION AS OF 1"#,
             r#"SELECT * FROM "sales@t=1"."quo""ted""#,
@@ -156,19 +169,31 @@ fn names_fold_and_quote_as_the_planner_does() {
             r##"SELECT * FROM "sales#dev@t=1".t"##,
         ),
     ]);
-    refused(r#"SELECT * FROM "SALES".t VERSION AS OF 1"#, "not an attached database");
+    refused(
+        r#"SELECT * FROM "SALES".t VERSION AS OF 1"#,
+        "not an attached database",
+    );
 }
 
 #[test]
 fn unqualified_tables_need_a_default_database() {
     refused("SELECT * FROM t VERSION AS OF 1", "say which database");
     assert_eq!(
-        rewritten_by("SELECT t.v FROM t VERSION AS OF 1", "sales", Statements::ReadOnly).unwrap(),
+        rewritten_by(
+            "SELECT t.v FROM t VERSION AS OF 1",
+            "sales",
+            Statements::ReadOnly
+        )
+        .unwrap(),
         r#"SELECT t.v FROM "sales@t=1".t"#
     );
     assert_eq!(
-        rewritten_by("SELECT sales.t.v FROM t VERSION AS OF 1", "sales", Statements::ReadOnly)
-            .unwrap(),
+        rewritten_by(
+            "SELECT sales.t.v FROM t VERSION AS OF 1",
+            "sales",
+            Statements::ReadOnly
+        )
+        .unwrap(),
         r#"SELECT "sales@t=1".t.v FROM "sales@t=1".t"#
     );
 }
@@ -202,9 +227,50 @@ fn qualified_columns_follow_their_table() {
         "give each an alias",
     );
     refused(
-        "SELECT sales.t.v FROM sales.t VERSION AS OF 1, sales.t VERSION AS OF 2",
+        "SELECT sales.t.v FROM sales.t VERSION AS OF 1 \
+         UNION SELECT sales.t.v FROM sales.t VERSION AS OF 2",
         "give each an alias",
     );
+}
+
+#[test]
+fn a_name_that_two_tables_answer_to_qualifies_nothing() {
+    for select in [
+        "t.v FROM sales.t VERSION AS OF 1, sales.t VERSION AS OF 2",
+        "T.v FROM sales.t, sales.t VERSION AS OF 2",
+        "t.* FROM sales.t VERSION AS OF 1 JOIN crm.T ON true",
+        "* FROM crm.u AS t, sales.t VERSION AS OF 1 WHERE t.v = 1",
+        "* FROM (SELECT 1) t JOIN sales.t VERSION AS OF 1 ON t.v = 1",
+        "* FROM (sales.t VERSION AS OF 1 CROSS JOIN sales.t) ORDER BY t.v",
+        "* FROM \"sales@t=1\".t, sales.t GROUP BY t.v",
+        "* FROM sales.t, crm.t WHERE EXISTS (SELECT 1 FROM crm.u WHERE t.v = 1)",
+    ] {
+        refused(&format!("SELECT {select}"), "give each an alias");
+    }
+    check_all(&[
+        (
+            "SELECT t.v FROM sales.t VERSION AS OF 1 UNION SELECT t.v FROM sales.t VERSION AS OF 2",
+            r#"SELECT t.v FROM "sales@t=1".t UNION SELECT t.v FROM "sales@t=2".t"#,
+        ),
+        (
+            "SELECT * FROM sales.t VERSION AS OF 1, sales.t VERSION AS OF 2",
+            r#"SELECT * FROM "sales@t=1".t, "sales@t=2".t"#,
+        ),
+        (
+            "SELECT sales.t.v, crm.t.v FROM sales.t VERSION AS OF 1, crm.t",
+            r#"SELECT "sales@t=1".t.v, crm.t.v FROM "sales@t=1".t, crm.t"#,
+        ),
+        (
+            "SELECT u.v FROM sales.t, crm.t, crm.u WHERE EXISTS (SELECT 1 FROM crm.t WHERE t.v = 1) \
+             ORDER BY u.v",
+            "SELECT u.v FROM sales.t, crm.t, crm.u WHERE EXISTS (SELECT 1 FROM crm.t WHERE t.v = 1) \
+             ORDER BY u.v",
+        ),
+        (
+            "SELECT t.v FROM (SELECT * FROM sales.t, crm.t) t ORDER BY t.v",
+            "SELECT t.v FROM (SELECT * FROM sales.t, crm.t) t ORDER BY t.v",
+        ),
+    ]);
 }
 
 #[test]
@@ -229,17 +295,17 @@ fn common_table_expressions_have_no_versions_where_they_are_visible() {
             r#"WITH t AS (SELECT * FROM "sales@t=1".t) SELECT * FROM t"#,
         ),
         (
-            "WITH u AS (SELECT * FROM t VERSION AS OF 1), t AS (SELECT 1 v) SELECT * FROM u, t",
-            r#"WITH u AS (SELECT * FROM "sales@t=1".t), t AS (SELECT 1 v) SELECT * FROM u, t"#,
+            "WITH u AS (SELECT * FROM t VERSION AS OF 1), t AS (SELECT 1 AS v) SELECT * FROM u, t",
+            r#"WITH u AS (SELECT * FROM "sales@t=1".t), t AS (SELECT 1 AS v) SELECT * FROM u, t"#,
         ),
         (
-            "SELECT * FROM (WITH t AS (SELECT 1 v) SELECT * FROM t) x, t VERSION AS OF 1",
-            r#"SELECT * FROM (WITH t AS (SELECT 1 v) SELECT * FROM t) x, "sales@t=1".t"#,
+            "SELECT * FROM (WITH t AS (SELECT 1 AS v) SELECT * FROM t) x, t VERSION AS OF 1",
+            r#"SELECT * FROM (WITH t AS (SELECT 1 AS v) SELECT * FROM t) x, "sales@t=1".t"#,
         ),
         // A qualified name is never one.
         (
-            "WITH t AS (SELECT 1 v) SELECT * FROM sales.t VERSION AS OF 1",
-            r#"WITH t AS (SELECT 1 v) SELECT * FROM "sales@t=1".t"#,
+            "WITH t AS (SELECT 1 AS v) SELECT * FROM sales.t VERSION AS OF 1",
+            r#"WITH t AS (SELECT 1 AS v) SELECT * FROM "sales@t=1".t"#,
         ),
     ] {
         assert_eq!(by_default(sql).unwrap(), expected, "{sql}");
@@ -249,35 +315,92 @@ fn common_table_expressions_have_no_versions_where_they_are_visible() {
 #[test]
 fn what_would_not_be_honoured_is_refused() {
     for (sql, why) in [
-        ("SELECT * FROM files.t VERSION AS OF 1", "files is not an attached database"),
-        ("SELECT * FROM other.sales.t VERSION AS OF 1", "not a table of an attached database"),
-        (r#"SELECT * FROM "sales@t=3".t VERSION AS OF 1"#, "already names a basis"),
-        (r#"SELECT * FROM "sales@history".t VERSION AS OF 1"#, "already names a basis"),
-        (r#"SELECT * FROM "sales@soon".t VERSION AS OF 1"#, "not an attached database"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF now()", "not a constant"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF v", "not a constant"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF NULL", "not a constant"),
+        (
+            "SELECT * FROM files.t VERSION AS OF 1",
+            "files is not an attached database",
+        ),
+        (
+            "SELECT * FROM other.sales.t VERSION AS OF 1",
+            "not a table of an attached database",
+        ),
+        (
+            r#"SELECT * FROM "sales@t=3".t VERSION AS OF 1"#,
+            "already names a basis",
+        ),
+        (
+            r#"SELECT * FROM "sales@history".t VERSION AS OF 1"#,
+            "already names a basis",
+        ),
+        (
+            r#"SELECT * FROM "sales@soon".t VERSION AS OF 1"#,
+            "not an attached database",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF now()",
+            "not a constant",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF v",
+            "not a constant",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF NULL",
+            "not a constant",
+        ),
         (
             "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF DATE '2022-12-31' - INTERVAL '1 day'",
             "not a constant",
         ),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF (SELECT '2022-12-31')", "not a constant"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF $1", "cannot be a parameter"),
-        ("SELECT * FROM sales.t VERSION AS OF $1", "cannot be a parameter"),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF (SELECT '2022-12-31')",
+            "not a constant",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF $1",
+            "cannot be a parameter",
+        ),
+        (
+            "SELECT * FROM sales.t VERSION AS OF $1",
+            "cannot be a parameter",
+        ),
         ("SELECT * FROM sales.t VERSION AS OF 1.5", "whole number"),
-        ("SELECT * FROM sales.t VERSION AS OF 99999999999999999999", "whole number"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF 5", "write VERSION AS OF"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF 'yesterday'", "not a time"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF '2022-02-30'", "not a time"),
-        ("SELECT * FROM sales.t FOR SYSTEM_TIME AS OF CAST('2022-12-31' AS INT)", "not a time"),
+        (
+            "SELECT * FROM sales.t VERSION AS OF 99999999999999999999",
+            "whole number",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF 5",
+            "write VERSION AS OF",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF 'yesterday'",
+            "not a time",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF '2022-02-30'",
+            "not a time",
+        ),
+        (
+            "SELECT * FROM sales.t FOR SYSTEM_TIME AS OF CAST('2022-12-31' AS INT)",
+            "not a time",
+        ),
         ("SELECT * FROM sales.t AT (VERSION => 1)", "not supported"),
-        ("SELECT * FROM sales.t AT (TIMESTAMP => '2022-12-31') p", "not supported"),
-        ("SELECT * FROM sales.t BEFORE (STATEMENT => 'x')", "not supported"),
+        (
+            "SELECT * FROM sales.t AT (TIMESTAMP => '2022-12-31') p",
+            "not supported",
+        ),
+        (
+            "SELECT * FROM sales.t BEFORE (STATEMENT => 'x')",
+            "not supported",
+        ),
         (
             "SELECT * FROM sales.t CHANGES(INFORMATION => DEFAULT) AT(VERSION => 1)",
             "not supported",
         ),
-        ("SELECT * FROM sales.f VERSION AS OF 1 (2)", "table function"),
+        (
+            "SELECT * FROM sales.f VERSION AS OF 1 (2)",
+            "table function",
+        ),
     ] {
         refused(sql, why);
     }
@@ -296,7 +419,10 @@ fn what_does_not_parse_suggests_the_right_order() {
     ] {
         refused(sql, "between the table and its alias");
     }
-    refused("SELECT * FROM sales.t FOR VERSION AS OF 42", "write VERSION AS OF 42");
+    refused(
+        "SELECT * FROM sales.t FOR VERSION AS OF 42",
+        "write VERSION AS OF 42",
+    );
     refused("SELEC 1", "SQL error");
     refused("SELECT 'FOR SYSTEM_TIME", "Unterminated");
 }
@@ -327,18 +453,39 @@ fn one_statement_that_reads_is_allowed() {
         ("DELETE FROM sales.t", "DELETE is not a query"),
         ("CREATE TABLE x AS SELECT 1", "CREATE is not a query"),
         ("CREATE VIEW x AS SELECT 1", "CREATE is not a query"),
-        ("CREATE EXTERNAL TABLE x STORED AS CSV LOCATION 'x'", "CREATE is not a query"),
+        (
+            "CREATE EXTERNAL TABLE x STORED AS CSV LOCATION 'x'",
+            "CREATE is not a query",
+        ),
         ("DROP TABLE sales.t", "DROP is not a query"),
         ("COPY sales.t TO 'x.csv'", "COPY is not a query"),
-        ("SET datafusion.execution.batch_size = 1", "SET is not a query"),
-        ("RESET datafusion.execution.batch_size", "RESET is not a query"),
+        (
+            "SET datafusion.execution.batch_size = 1",
+            "SET is not a query",
+        ),
+        (
+            "RESET datafusion.execution.batch_size",
+            "RESET is not a query",
+        ),
         ("BEGIN", "BEGIN is not a query"),
         ("PREPARE p AS SELECT 1", "PREPARE is not a query"),
         ("SELECT 1 INTO x", "not a query"),
-        ("EXPLAIN INSERT INTO sales.t VALUES (1)", "INSERT is not a query"),
-        ("EXPLAIN ANALYZE DELETE FROM sales.t", "DELETE is not a query"),
-        ("WITH x AS (INSERT INTO sales.t VALUES (1)) SELECT 1", "not a query"),
-        ("WITH x AS (SELECT 1) INSERT INTO sales.t SELECT * FROM x", "not a query"),
+        (
+            "EXPLAIN INSERT INTO sales.t VALUES (1)",
+            "INSERT is not a query",
+        ),
+        (
+            "EXPLAIN ANALYZE DELETE FROM sales.t",
+            "DELETE is not a query",
+        ),
+        (
+            "WITH x AS (INSERT INTO sales.t VALUES (1)) SELECT 1",
+            "not a query",
+        ),
+        (
+            "WITH x AS (SELECT 1) INSERT INTO sales.t SELECT * FROM x",
+            "not a query",
+        ),
     ] {
         refused(sql, why);
     }
@@ -348,9 +495,15 @@ fn one_statement_that_reads_is_allowed() {
 #[test]
 fn hostile_depth_is_an_error_or_fits() {
     refused(&"EXPLAIN ".repeat(100_000), "too often");
-    refused(&format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)), "recursion");
+    refused(
+        &format!("SELECT {}1{}", "(".repeat(10_000), ")".repeat(10_000)),
+        "RecursionLimit",
+    );
     refused(&"x".repeat(SQL_BYTES_MAX + 1), "bytes");
-    let wide = format!("SELECT {} FROM sales.t VERSION AS OF 1", vec!["v"; 20_000].join(" + "));
+    let wide = format!(
+        "SELECT {} FROM sales.t VERSION AS OF 1",
+        vec!["v"; 20_000].join(" + ")
+    );
     assert!(rewritten(&wide).is_ok());
 }
 

@@ -1,0 +1,204 @@
+//! A DataFusion session as this crate wants it, and SQL through it.
+
+use std::sync::Arc;
+
+use datafusion::common::{DataFusionError, Result};
+use datafusion::dataframe::DataFrame;
+use datafusion::execution::SessionStateBuilder;
+use datafusion::prelude::{SessionConfig, SessionContext};
+
+use super::checked::CheckedArithmetic;
+use super::cooperative::CooperativeJoins;
+use super::time_travel::{self, Names, Statements};
+
+/// The settings that differ from DataFusion's.
+///
+/// `information_schema` is there, and the dialect is PostgreSQL's. Text stays in string views, as
+/// tables hand it out.
+pub(crate) fn session_config() -> SessionConfig {
+    let mut config = SessionConfig::new().with_information_schema(true);
+    let options = config.options_mut();
+    options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
+    options.sql_parser.map_string_types_to_utf8view = true;
+    options.execution.parquet.schema_force_view_types = true;
+    config
+}
+
+/// A session with DataFusion's features, checked arithmetic and joins that yield.
+///
+/// The caller adds its catalogs, run-time environment and further rules, then builds.
+pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
+    let checked = CheckedArithmetic::default();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
+    // The later of two functions of one name wins, and these replace by name.
+    builder
+        .aggregate_functions()
+        .get_or_insert_default()
+        .push(Arc::clone(checked.sum()));
+    builder
+        .scalar_functions()
+        .get_or_insert_default()
+        .extend(checked.operators().iter().map(Arc::clone));
+    builder
+        .with_analyzer_rule(Arc::new(checked))
+        .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
+}
+
+/// Plans one SQL statement that reads, version clauses included.
+///
+/// `is_database` tells, for a schema named without basis, whether it is an attached database; only those
+/// have versions.
+///
+/// # Errors
+///
+/// [`DataFusionError::External`] around this crate's error if the statement is not allowed or a version
+/// clause would not be honoured, and DataFusion's own errors of planning.
+pub(crate) async fn plan_sql(
+    context: &SessionContext,
+    sql: &str,
+    is_database: &(dyn Fn(&str) -> bool + Sync),
+) -> Result<DataFrame> {
+    let state = context.state();
+    let statement = {
+        let catalog = &state.config_options().catalog;
+        let names = Names {
+            is_database: &|schema| is_database(schema),
+            catalog: &catalog.default_catalog,
+            schema: &catalog.default_schema,
+        };
+        time_travel::parse(sql, &names, Statements::ReadOnly)
+            .map_err(|error| DataFusionError::External(Box::new(error)))?
+    };
+    let plan = state.statement_to_plan(statement).await?;
+    context.execute_logical_plan(plan).await
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::arrow::array::{Int64Array, RecordBatch};
+    use datafusion::arrow::util::display::array_value_to_string;
+    use datafusion::catalog::memory::MemorySchemaProvider;
+    use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, SchemaProvider};
+    use datafusion::datasource::MemTable;
+
+    use super::*;
+
+    /// `sales.t(id, v)` with v = 100 now and v = t at the basis t, and a foreign `files.t`.
+    fn context() -> SessionContext {
+        let context = SessionContext::new_with_state(session_builder(session_config()).build());
+        let catalog = MemoryCatalogProvider::new();
+        for (schema, v) in [
+            ("sales", 100),
+            ("sales@t=1", 1),
+            ("sales@t=2", 2),
+            ("files", 0),
+        ] {
+            let tables = MemorySchemaProvider::new();
+            let columns = [
+                ("id", Int64Array::from(vec![7])),
+                ("v", Int64Array::from(vec![v])),
+            ];
+            let batch = RecordBatch::try_from_iter(
+                columns.map(|(name, column)| (name, Arc::new(column) as _)),
+            )
+            .unwrap();
+            let table = MemTable::try_new(batch.schema(), vec![vec![batch]]).unwrap();
+            tables.register_table("t".into(), Arc::new(table)).unwrap();
+            catalog.register_schema(schema, Arc::new(tables)).unwrap();
+        }
+        context.register_catalog("datafusion", Arc::new(catalog));
+        context
+    }
+
+    async fn answer(sql: &str) -> Result<String> {
+        let frame = plan_sql(&context(), sql, &|schema| schema == "sales").await?;
+        let mut rows = Vec::new();
+        for batch in frame.collect().await? {
+            for row in 0..batch.num_rows() {
+                let cells = batch
+                    .columns()
+                    .iter()
+                    .map(|c| array_value_to_string(c, row).unwrap());
+                rows.push(cells.collect::<Vec<_>>().join(" "));
+            }
+        }
+        Ok(rows.join(", "))
+    }
+
+    #[tokio::test]
+    async fn one_statement_reads_many_versions() {
+        for (sql, expected) in [
+            ("SELECT v FROM sales.t VERSION AS OF 1", "1"),
+            (
+                "SELECT now.v, one.v, two.v FROM sales.t now \
+                 JOIN sales.t VERSION AS OF 1 AS one ON now.id = one.id \
+                 JOIN sales.t VERSION AS OF 2 two ON now.id = two.id",
+                "100 1 2",
+            ),
+            (
+                "SELECT sales.t.v, t.v + 0, T.V * 1 FROM sales.t VERSION AS OF 1 WHERE sales.t.id = 7",
+                "1 1 1",
+            ),
+            (
+                "SELECT sales.t.* FROM sales.t VERSION AS OF 2 ORDER BY sales.t.v",
+                "7 2",
+            ),
+            (
+                "SELECT datafusion.sales.t.v FROM datafusion.sales.t VERSION AS OF 2",
+                "2",
+            ),
+            (
+                "SELECT * FROM sales.t VERSION AS OF 1, sales.t VERSION AS OF 2",
+                "7 1 7 2",
+            ),
+            (
+                "SELECT sum(v) FROM (SELECT v FROM sales.t VERSION AS OF 1 \
+                 UNION ALL SELECT v FROM sales.t VERSION AS OF 2 UNION ALL SELECT v FROM sales.t)",
+                "103",
+            ),
+            (
+                "WITH old AS (SELECT * FROM sales.t VERSION AS OF 1) \
+                 SELECT old.v, (SELECT max(v) FROM sales.t VERSION AS OF 2) FROM old \
+                 WHERE EXISTS (SELECT 1 FROM sales.t VERSION AS OF 1 WHERE t.id = old.id)",
+                "1 2",
+            ),
+            ("SELECT count(*) FROM \"sales@t=1\".t, files.t", "1"),
+        ] {
+            match answer(sql).await {
+                Ok(got) => assert_eq!(got, expected, "{sql}"),
+                Err(error) => panic!("{sql}: {error}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_not_honoured_fails() {
+        for sql in [
+            "SELECT v FROM files.t VERSION AS OF 1",
+            "SELECT v FROM sales.t VERSION AS OF 3",
+            "SELECT t.v FROM sales.t VERSION AS OF 1, sales.t VERSION AS OF 2",
+            "CREATE TABLE x AS SELECT 1",
+            "SELECT 9223372036854775807 + 1",
+        ] {
+            assert!(answer(sql).await.is_err(), "{sql}: {:?}", answer(sql).await);
+        }
+    }
+
+    #[tokio::test]
+    async fn the_session_has_what_it_promises() {
+        assert_eq!(
+            answer("SELECT arrow_typeof('a'::varchar), 'x' || 1, 'Ab' ILIKE 'aB'")
+                .await
+                .unwrap(),
+            "Utf8View x1 true"
+        );
+        let tables = "SELECT count(*) FROM information_schema.tables WHERE table_name = 't'";
+        assert_eq!(answer(tables).await.unwrap(), "4");
+        let plan = answer("EXPLAIN SELECT count(*) FROM sales.t a, sales.t b WHERE a.v < b.v");
+        assert!(plan.await.unwrap().contains("CooperativeExec"));
+        assert!(answer("SHOW TABLES").await.is_ok());
+        assert!(answer("DESCRIBE sales.t").await.is_ok());
+    }
+}
