@@ -7,6 +7,8 @@ mod datom;
 mod db;
 mod environment;
 mod error;
+#[doc(hidden)]
+pub mod fuzz;
 mod id;
 mod index;
 mod node;

@@ -10,14 +10,36 @@
 //! knows neither its tree nor its order.
 
 pub mod builder;
+mod column;
+mod decode;
+mod encode;
+mod frame;
 pub mod inner;
+mod large;
 pub mod leaf;
+pub mod loader;
 pub mod values;
+pub mod writer;
 
 pub use builder::LeafBuilder;
+pub use decode::{Fault, decode, decode_trusted};
+pub use encode::{Encoded, check_limits, encode};
 pub use inner::{Child, Inner};
 pub use leaf::Leaf;
+pub use loader::{Loader, Loads};
 pub use values::{Kind, ValueArray, Values};
+pub use writer::{NodeWriter, Written};
+
+/// The newest format version of canonical bytes.
+const VERSION: u8 = 1;
+/// First byte of the canonical bytes of a leaf.
+const LEAF: u8 = 1;
+/// First byte of the canonical bytes of an inner node.
+const INNER: u8 = 2;
+/// How deep tuples may be nested within tuples.
+const TUPLE_DEPTH_MAX: usize = 8;
+/// What an element of a tuple takes in memory, in bytes: it counts towards the limit of a node.
+const ELEMENT_BYTES: usize = 32;
 
 /// A node of a tree.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,6 +75,23 @@ impl Node {
         match self {
             Self::Leaf(leaf) => leaf.memory_bytes(),
             Self::Inner(inner) => inner.memory_bytes(),
+        }
+    }
+}
+
+/// Decodes bytes without asking for their hash: as canonical bytes, and as a frame without its checksum.
+/// Whatever they are, this must neither panic nor allocate much.
+pub(crate) fn decode_untrusted(bytes: &[u8]) {
+    let bare = decode::decode_canonical(bytes);
+    let framed = frame::open_body(bytes, frame::NODE_BYTES_MAX)
+        .map_err(Fault::from)
+        .and_then(decode::decode_opened);
+    for node in [bare, framed].into_iter().flatten() {
+        // What was decoded can be encoded, and is then itself. Hostile bytes may share more of their text
+        // than an encoder would, so that what they stand for is too long.
+        let encoded = encode(&node);
+        if check_limits(&node).is_ok() {
+            assert_eq!(decode(&encoded.frame, encoded.id).ok(), Some(node));
         }
     }
 }

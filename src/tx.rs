@@ -160,8 +160,8 @@ impl Db {
         touched.dedup();
         for e in touched {
             let form = checked.forms.iter().find(|((entity, _), _)| *entity == e);
-            let form = &data.forms()[form.map_or(0, |(_, form)| *form)];
-            let refuse = |reason: String| refused(form, reason);
+            let form = form.map_or(0, |(_, form)| *form);
+            let refuse = |reason: String| refused(data, form, reason);
             let (old, new) = (self.schema().attribute(e), after.attribute(e));
             whole_description(after, e).map_err(refuse)?;
             let demands =

@@ -110,6 +110,12 @@ impl Inner {
         })
     }
 
+    /// The same node, its children elsewhere.
+    pub(super) fn with_locations(self, locations: Vec<Location>) -> Self {
+        debug_assert_eq!(locations.len(), self.ids.len());
+        Self { locations, ..self }
+    }
+
     /// Height above the leaves; 1 if the children are leaves.
     pub fn level(&self) -> u8 {
         self.level

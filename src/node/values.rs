@@ -18,6 +18,7 @@ use arrow_array::{Array, BinaryViewArray, StringViewArray};
 use arrow_buffer::{BooleanBuffer, ScalarBuffer};
 use datomfusion_datalog::edn::{Keyword, Symbol};
 
+use super::large::holds_large;
 use crate::datom::Entid;
 use crate::value::{Large, Value, ValueType};
 
@@ -28,6 +29,7 @@ pub struct Kind(u8);
 impl Kind {
     /// Strings, uris and bytes that lie out of line.
     pub const LARGE: Self = Self(16);
+    pub(super) const TUPLE: Self = Self(ValueType::Tuple as u8);
     /// One more than the greatest code.
     pub(super) const CODES: usize = 17;
 
@@ -340,6 +342,7 @@ pub struct Values {
     children: Vec<ValueArray>,
     /// By code of a kind: where its child is in `children`.
     places: [u8; Kind::CODES],
+    has_large: bool,
 }
 
 impl Values {
@@ -374,10 +377,16 @@ impl Values {
                 offsets: offsets.into(),
             }
         };
+        let has_large = children.iter().any(|child| match child {
+            ValueArray::Large(_) => true,
+            ValueArray::Tuple(tuples) => tuples.iter().any(holds_large),
+            _ => false,
+        });
         Self {
             layout,
             children,
             places,
+            has_large,
         }
     }
 
@@ -483,6 +492,22 @@ impl Values {
         child.logical_bytes(at)
     }
 
+    /// Whether there are large values, be it within tuples.
+    pub(super) fn has_large(&self) -> bool {
+        self.has_large
+    }
+
+    /// The same rows, their children replaced by others of the same kinds and lengths.
+    pub(super) fn map_children(&self, each: impl FnMut(&ValueArray) -> ValueArray) -> Self {
+        let children: Vec<ValueArray> = self.children.iter().map(each).collect();
+        Self {
+            layout: self.layout.clone(),
+            children,
+            ..*self
+        }
+    }
+
+    /// The kind of each row, if they differ.
     pub(super) fn kinds(&self) -> Option<&[u8]> {
         match &self.layout {
             Layout::Single => None,

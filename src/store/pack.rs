@@ -57,7 +57,7 @@ pub enum FrameKind {
 }
 
 impl FrameKind {
-    fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         match self {
             Self::Leaf => 1,
             Self::Inner => 2,
@@ -65,7 +65,7 @@ impl FrameKind {
         }
     }
 
-    fn from_code(code: u8) -> Option<Self> {
+    pub(crate) fn from_code(code: u8) -> Option<Self> {
         [Self::Leaf, Self::Inner, Self::Blob]
             .into_iter()
             .find(|kind| kind.code() == code)

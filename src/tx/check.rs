@@ -56,7 +56,7 @@ impl<'a> Checker<'a> {
     }
 
     fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
-        Err(refused(&self.data.forms()[form], reason))
+        Err(refused(self.data, form, reason))
     }
 
     fn cell(&mut self, e: Entid, attribute: &Arc<Attribute>) -> &mut Cell {

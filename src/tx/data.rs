@@ -19,6 +19,8 @@ use crate::value::{Value, ValueType};
 #[derive(Clone, Debug, PartialEq)]
 pub struct TxData {
     forms: Arc<[Form]>,
+    /// The text that the forms were read from, for messages.
+    text: Option<Arc<str>>,
 }
 
 impl TxData {
@@ -32,7 +34,7 @@ impl TxData {
         let mut forms = read_all(text)?;
         match (forms.pop(), forms.is_empty()) {
             (Some(Form { edn: Edn::Vector(forms) | Edn::List(forms), .. }), true) => {
-                Ok(Self::new(forms))
+                Ok(Self { forms: forms.into(), text: Some(text.into()) })
             }
             (None, _) => Err(Error::invalid("there is no transaction: the text is empty")),
             (Some(_), true) => Err(Error::invalid(
@@ -46,7 +48,7 @@ impl TxData {
 
     /// A transaction of these forms.
     pub fn new(forms: impl Into<Arc<[Form]>>) -> Self {
-        Self { forms: forms.into() }
+        Self { forms: forms.into(), text: None }
     }
 
     /// The forms.
@@ -124,20 +126,25 @@ pub(super) fn operations(data: &TxData, schema: &Schema) -> Result<Operations> {
         Flattener { schema, out: Operations::default(), temps: HashMap::new(), form: 0 };
     for (at, form) in data.forms.iter().enumerate() {
         flattener.form = at;
-        flattener.form(form).map_err(|reason| refused(form, reason))?;
+        flattener.form(form).map_err(|reason| refused(data, at, reason))?;
     }
     Ok(flattener.out)
 }
 
-/// A refusal that quotes the form.
-pub(super) fn refused(form: &Form, reason: impl Into<String>) -> Error {
+/// A refusal that quotes the form, and says where it stands if the data was read from a text.
+pub(super) fn refused(data: &TxData, form: usize, reason: impl Into<String>) -> Error {
     const SHOWN_CHARS_MAX: usize = 240;
-    let mut text = form.edn.to_string();
-    if let Some((cut, _)) = text.char_indices().nth(SHOWN_CHARS_MAX) {
-        text.truncate(cut);
-        text.push('…');
+    let form = &data.forms[form];
+    let mut quote = form.edn.to_string();
+    if let Some((cut, _)) = quote.char_indices().nth(SHOWN_CHARS_MAX) {
+        quote.truncate(cut);
+        quote.push('…');
     }
-    Error::Transaction { form: text, reason: reason.into() }
+    if let Some(text) = &data.text {
+        let (line, column) = form.span.position(text);
+        quote = format!("{quote} (line {line}, column {column})");
+    }
+    Error::Transaction { form: quote, reason: reason.into() }
 }
 
 struct Flattener<'a> {

@@ -83,7 +83,7 @@ struct Resolver<'a> {
 
 impl Resolver<'_> {
     fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
-        Err(refused(&self.data.forms()[form], reason))
+        Err(refused(self.data, form, reason))
     }
 
     /// Finds out which temporary ids are one entity, and which entities exist.

@@ -52,14 +52,15 @@ fn random_transaction(random: &mut Random, known: &[Entid]) -> String {
 
 /// A schema change now and then: indexes come and go, a table is renamed.
 fn random_change(random: &mut Random) -> &'static str {
-    random.pick(&[
+    const CHANGES: [&str; 6] = [
         "[[:db/add :p/age :db/index false]]",
         "[[:db/add :p/age :db/index true]]",
         "[[:db/add :q/note :db/index true]]",
         "[[:db/retract :q/note :db/index]]",
         "[[:db/add :q/price :db/unique :db.unique/value] [:db/retract :q/price :db/unique]]",
         "[[:db/add :p/tags :db/doc \"labels\"]]",
-    ])
+    ];
+    random.pick(&CHANGES)
 }
 
 async fn history(seed: u64, transactions: u64) -> (Store, Connection, Model) {

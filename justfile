@@ -1,0 +1,48 @@
+# The recipes that people and CI use. `just check` must pass before a change lands.
+
+default: check
+
+# Everything that CI calls, in its order.
+check: fmt clippy test docs examples
+
+fmt:
+    cargo fmt --all --check
+
+clippy:
+    cargo clippy --workspace --all-targets --features conformance -- -D warnings
+
+test:
+    cargo nextest run --workspace --features conformance
+    cargo test --workspace --features conformance --doc
+
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance --document-private-items
+
+examples:
+    for example in first_database time_travel federate_files; do cargo run --quiet --example $example; done
+
+# Floors 1 to 7 without DataFusion, and each feature alone.
+matrix:
+    cargo check --no-default-features
+    cargo check --no-default-features --features fs
+    for feature in aws gcp azure http query conformance; do cargo check --no-default-features --features $feature; done
+
+# The core for the browser; needs `rustup target add wasm32-unknown-unknown`.
+wasm:
+    cargo check --no-default-features --target wasm32-unknown-unknown
+
+# A minute of fuzzing for each target; needs nightly and cargo-fuzz.
+fuzz:
+    for target in $(ls tests/fuzz/fuzz_targets | sed 's/\.rs$//'); do cargo +nightly fuzz run --fuzz-dir tests/fuzz $target -- -max_total_time=60; done
+
+# The licences and advisories of all dependencies; needs cargo-deny.
+deny:
+    cargo deny check
+
+# The parts, timed.
+bench:
+    cargo bench
+
+# The counts and figures of benches/README.md.
+figures:
+    cargo run --release --example figures

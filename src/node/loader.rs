@@ -1,0 +1,313 @@
+//! Fetches nodes, verifies them, decodes them, and keeps them while there is room.
+//!
+//! A node never changes, so the cache never has to be told of anything. It is bounded by bytes of decoded
+//! nodes, shared by all values of the database that this process holds, and equal requests under way at
+//! once become one.
+//!
+//! Bodies of large values are read on demand by [`Loader::resolve`] and cached beside the nodes, not in
+//! them: what a node weighs must not grow behind the back of the cache. Therefore each [`Loader::load`] of a
+//! leaf with large values hands out values of its own, which share nothing with those in the cache.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use quick_cache::Weighter;
+use quick_cache::sync::Cache;
+
+use super::Node;
+use super::decode::{decode_as, decode_body};
+use super::large::{collect, is_text, unread};
+use super::leaf::Leaf;
+use super::values::ValueArray;
+use crate::error::{Error, Result};
+use crate::id::{Location, NodeId};
+use crate::store::Store;
+use crate::value::{Large, Value};
+
+/// Loads nodes and the bodies of large values from a store.
+pub struct Loader {
+    store: Store,
+    cache: Cache<Key, Entry, EntryWeight>,
+    hits: AtomicU64,
+    nodes: AtomicU64,
+    bodies: AtomicU64,
+    frame_bytes: AtomicU64,
+}
+
+/// What a [`Loader`] has done since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Loads {
+    /// Nodes and bodies found in the cache.
+    pub hits: u64,
+    /// Nodes read from the store.
+    pub nodes: u64,
+    /// Bodies of large values read from the store.
+    pub bodies: u64,
+    /// Bytes of the frames read from the store.
+    pub frame_bytes: u64,
+}
+
+/// A body may hold the very bytes of a node, so the hash alone does not say which is meant.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    Node(NodeId),
+    Body(NodeId),
+}
+
+#[derive(Clone)]
+enum Entry {
+    Node(Arc<Node>),
+    Body(Arc<[u8]>),
+}
+
+#[derive(Clone)]
+struct EntryWeight;
+
+impl Weighter<Key, Entry> for EntryWeight {
+    fn weight(&self, _: &Key, entry: &Entry) -> u64 {
+        let bytes = match entry {
+            Entry::Node(node) => node.memory_bytes(),
+            Entry::Body(body) => body.len(),
+        };
+        bytes as u64 + 128
+    }
+}
+
+impl Loader {
+    /// How much the cache holds unless told otherwise, in bytes.
+    pub const CACHE_BYTES: u64 = 256 << 20;
+
+    /// A loader with a cache of [`Loader::CACHE_BYTES`].
+    pub fn new(store: Store) -> Self {
+        Self::with_cache_bytes(store, Self::CACHE_BYTES)
+    }
+
+    /// A loader whose cache holds decoded nodes and bodies of so many bytes.
+    pub fn with_cache_bytes(store: Store, bytes: u64) -> Self {
+        // The number of entries is an estimate for the size of tables: 32 KiB is a leaf of 1000 datoms.
+        let entries = usize::try_from(bytes >> 15)
+            .unwrap_or(usize::MAX)
+            .clamp(64, 1 << 20);
+        Self {
+            store,
+            cache: Cache::with_weighter(entries, bytes, EntryWeight),
+            hits: AtomicU64::new(0),
+            nodes: AtomicU64::new(0),
+            bodies: AtomicU64::new(0),
+            frame_bytes: AtomicU64::new(0),
+        }
+    }
+
+    /// The store that nodes come from.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// What has been loaded so far.
+    pub fn loads(&self) -> Loads {
+        Loads {
+            hits: self.hits.load(Ordering::Relaxed),
+            nodes: self.nodes.load(Ordering::Relaxed),
+            bodies: self.bodies.load(Ordering::Relaxed),
+            frame_bytes: self.frame_bytes.load(Ordering::Relaxed),
+        }
+    }
+
+    /// Loads a node; at most one request. Its hash is verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if what lies there is another node or none, [`Error::NewerFormat`],
+    /// [`Error::Store`].
+    pub async fn load(&self, id: NodeId, location: Location) -> Result<Arc<Node>> {
+        if let Some(node) = self.cached(id) {
+            return Ok(node);
+        }
+        let entry = self
+            .cache
+            .get_or_insert_async(&Key::Node(id), async {
+                let frame = self.store.read(location).await?;
+                Ok::<_, Error>(Entry::Node(Arc::new(self.decoded(&frame, id, location)?)))
+            })
+            .await?;
+        match entry {
+            Entry::Node(node) => Ok(handed_out(&node)),
+            Entry::Body(_) => unreachable!("a key says what its entry is"),
+        }
+    }
+
+    /// Loads nodes, in the order asked for, with as few requests as is sensible.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the first failure ends it.
+    pub async fn load_many(&self, wanted: &[(NodeId, Location)]) -> Result<Vec<Arc<Node>>> {
+        let mut nodes: Vec<_> = wanted.iter().map(|(id, _)| self.cached(*id)).collect();
+        let missing: Vec<usize> = (0..wanted.len()).filter(|&i| nodes[i].is_none()).collect();
+        match missing[..] {
+            [] => {}
+            // A single one joins an equal request that is under way; several do not wait for others,
+            // because two callers that each hold what the other waits for would wait for ever.
+            [i] => nodes[i] = Some(self.load(wanted[i].0, wanted[i].1).await?),
+            _ => {
+                let locations: Vec<_> = missing.iter().map(|&i| wanted[i].1).collect();
+                let frames = self.store.read_many(&locations).await?;
+                for (i, frame) in missing.into_iter().zip(frames) {
+                    let (id, location) = wanted[i];
+                    let node = Arc::new(self.decoded(&frame, id, location)?);
+                    nodes[i] = Some(handed_out(&node));
+                    self.cache.insert(Key::Node(id), Entry::Node(node));
+                }
+            }
+        }
+        Ok(nodes.into_iter().flatten().collect())
+    }
+
+    /// Puts a node into the cache that was just encoded and has this identity.
+    pub(super) fn insert(&self, id: NodeId, node: Arc<Node>) {
+        self.cache.insert(Key::Node(id), Entry::Node(node));
+    }
+
+    /// Reads the bodies of the large values among these rows that have not been read, together.
+    ///
+    /// Fills [`Large::body`] in place. Hash, length and, for text, UTF-8 are verified.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if a body is missing or another one lies there, [`Error::Store`].
+    ///
+    /// # Panics
+    ///
+    /// If the rows do not lie within the leaf.
+    pub async fn resolve(&self, leaf: &Leaf, rows: Range<usize>) -> Result<()> {
+        if !leaf.has_large() {
+            return Ok(());
+        }
+        let mut found = Vec::new();
+        for row in rows {
+            match leaf.values().at(row) {
+                (ValueArray::Large(values), at) => found.push(&values[at]),
+                (ValueArray::Tuple(values), at) => collect(&values[at], &mut found),
+                _ => {}
+            }
+        }
+        self.resolve_larges(found).await
+    }
+
+    /// Reads the body of a value if it is large and has not been read. As [`resolve`](Self::resolve).
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn resolve_value(&self, value: &Value) -> Result<()> {
+        let mut found = Vec::new();
+        collect(value, &mut found);
+        self.resolve_larges(found).await
+    }
+
+    async fn resolve_larges(&self, larges: Vec<&Arc<Large>>) -> Result<()> {
+        // Equal values share one read.
+        let mut missing: HashMap<NodeId, (Location, Vec<&Large>)> = HashMap::new();
+        for large in larges {
+            if large.body.get().is_some() {
+                continue;
+            }
+            if let Some(Entry::Body(body)) = self.cache.get(&Key::Body(large.hash))
+                && body.len() as u64 == large.len
+            {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                fill(large, &body)?;
+                continue;
+            }
+            let location = large.location.ok_or_else(|| {
+                Error::corrupt(named_body(large), "it is not known where it lies")
+            })?;
+            missing
+                .entry(large.hash)
+                .or_insert_with(|| (location, Vec::new()))
+                .1
+                .push(large);
+        }
+        let missing: Vec<_> = missing.into_values().collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let locations: Vec<_> = missing.iter().map(|(location, _)| *location).collect();
+        let frames = self.store.read_many(&locations).await?;
+        for ((location, larges), frame) in missing.iter().zip(frames) {
+            self.bodies.fetch_add(1, Ordering::Relaxed);
+            self.frame_bytes
+                .fetch_add(frame.len() as u64, Ordering::Relaxed);
+            let body = decode_body(&frame, larges[0]).map_err(|malformed| {
+                let name = named_body(larges[0]);
+                Error::corrupt(format!("{name} in {}", place(*location)), malformed.0)
+            })?;
+            self.cache
+                .insert(Key::Body(larges[0].hash), Entry::Body(Arc::clone(&body)));
+            for large in larges {
+                fill(large, &body)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn cached(&self, id: NodeId) -> Option<Arc<Node>> {
+        match self.cache.get(&Key::Node(id))? {
+            Entry::Node(node) => {
+                self.hits.fetch_add(1, Ordering::Relaxed);
+                Some(handed_out(&node))
+            }
+            Entry::Body(_) => None,
+        }
+    }
+
+    fn decoded(&self, frame: &[u8], id: NodeId, location: Location) -> Result<Node> {
+        self.nodes.fetch_add(1, Ordering::Relaxed);
+        self.frame_bytes
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+        decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
+    }
+}
+
+impl std::fmt::Debug for Loader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Loader")
+            .field("store", &self.store.location())
+            .field("loads", &self.loads())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a caller gets for a cached node: values of its own, where it may fill in bodies.
+fn handed_out(node: &Arc<Node>) -> Arc<Node> {
+    match &**node {
+        Node::Leaf(leaf) if leaf.has_large() => Arc::new(Node::Leaf(
+            leaf.map_large(|large| unread(large, large.location)),
+        )),
+        _ => Arc::clone(node),
+    }
+}
+
+/// Gives a value its verified body.
+fn fill(large: &Large, body: &Arc<[u8]>) -> Result<()> {
+    if is_text(large.value_type) && std::str::from_utf8(body).is_err() {
+        return Err(Error::corrupt(named_body(large), "text is not UTF-8"));
+    }
+    // Whoever was faster put the same bytes there.
+    let _ = large.body.set(Arc::clone(body));
+    Ok(())
+}
+
+fn named(id: NodeId, location: Location) -> String {
+    format!("node {id} in {}", place(location))
+}
+
+fn named_body(large: &Large) -> String {
+    format!("value {}", large.hash)
+}
+
+fn place(location: Location) -> String {
+    format!("pack {} at {}", location.pack, location.offset)
+}
