@@ -192,7 +192,7 @@ impl BranchSchema {
             "datoms" => Arc::new(DatomTable::new(db.clone())),
             "datoms_history" => Arc::new(DatomTable::new(db.history())),
             "transactions" => meta::transactions(db).await?,
-            "attributes" => meta::attributes(db)?,
+            "attributes" => meta::attributes(db).await?,
             "idents" => meta::idents(db)?,
             _ => {
                 let defined = metaschema::tables(db.schema());

@@ -2,16 +2,22 @@
 
 #[cfg(feature = "query")]
 mod catalog;
+#[cfg(feature = "cli")]
+pub mod cli;
 mod conn;
 mod datom;
 mod db;
 mod environment;
 mod error;
+#[cfg(feature = "query")]
+mod federation;
 #[doc(hidden)]
 pub mod fuzz;
 mod id;
 mod index;
 mod node;
+#[cfg(feature = "query")]
+mod provider;
 mod schema;
 mod store;
 mod tree;
@@ -27,6 +33,8 @@ pub use db::{Db, Verified};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};
+#[cfg(feature = "query")]
+pub use federation::Federation;
 pub use error::{Error, Result, StoreFailure};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index};

@@ -1,2 +1,7 @@
-//! The binary.
-fn main() {}
+//! The command line of DatomFusion.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    datomfusion::cli::main()
+}

@@ -14,6 +14,7 @@ use datafusion::datasource::listing::{
 };
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
+use url::Url;
 
 use crate::error::{Error, Result};
 
@@ -26,13 +27,15 @@ pub(crate) async fn file_table(state: &SessionState, path: &Path) -> Result<Arc<
     let named = |reason: &dyn std::fmt::Display| {
         Error::invalid(format!("{} cannot be read as a table: {reason}", path.display()))
     };
-    let path_text = path.to_str().ok_or_else(|| named(&"its name is not UTF-8"))?;
-    if !path.is_file() {
-        return Err(named(&"there is no such file"));
+    let absolute = path.canonicalize().map_err(|error| named(&error))?;
+    if !absolute.is_file() {
+        return Err(named(&"it is not a file"));
     }
+    // Not parsed from text: `*` and `?` in a file's name are not meant as patterns.
+    let url = Url::from_file_path(&absolute).map_err(|()| named(&"its name has no URL"))?;
     let format = format_of(path).map_err(|reason| named(&reason))?;
     let read = async {
-        let url = ListingTableUrl::parse(path_text)?;
+        let url = ListingTableUrl::try_new(url, None)?;
         let options = ListingOptions::new(format).with_file_extension("");
         let schema = options.infer_schema(state, &url).await?;
         let config =

@@ -13,6 +13,7 @@
 mod columns;
 mod dialect;
 mod moment;
+mod refuse;
 
 use std::collections::HashMap;
 use std::ops::ControlFlow;
@@ -30,6 +31,7 @@ use crate::error::{Error, Result};
 
 use columns::{FollowTables, OneTableEach, Uses};
 use dialect::TimeTravelDialect;
+pub(crate) use refuse::RefuseVersions;
 
 /// What the names in a statement mean.
 pub(crate) struct Names<'a> {

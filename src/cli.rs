@@ -1,0 +1,210 @@
+//! The command line: a thin door over [`Connection`](crate::Connection) and
+//! [`Federation`](crate::Federation).
+//!
+//! What is printed on standard output is an answer, and only that; errors go to standard error, the first
+//! line first, causes indented below. The exit code is 0 if the request was fulfilled, 1 if it failed and
+//! 2 if it could not be understood.
+//!
+//! **Invariant.** Only this module and those below it print, read the environment or exit.
+
+mod create;
+mod datoms;
+mod demo;
+mod render;
+mod repl;
+mod sql;
+mod stats;
+mod transact;
+
+use std::error::Error as StdError;
+use std::fmt::Display;
+use std::future::Future;
+use std::io::{self, BufWriter, Stdout, Write};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use datafusion::common::runtime::SpawnedTask;
+use datafusion::error::DataFusionError;
+use tokio::runtime::Runtime;
+
+use crate::error::Error;
+use crate::provider::error::from_datafusion;
+
+/// Immutable databases as values, queried by SQL where they lie.
+#[derive(Debug, Parser)]
+#[command(name = "datomfusion", version, about, after_help = AFTER_HELP)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+const AFTER_HELP: &str = "\
+URL is memory:NAME, a path, file:///path, s3://bucket/prefix, gs://…, az://…, http(s)://… (read-only),
+and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, since=N, history.
+
+  datomfusion demo                                     two small databases, and what to ask them
+  datomfusion create ./sales
+  datomfusion transact ./sales schema.edn data.edn
+  datomfusion sql --db sales=./sales 'SELECT count(*) FROM sales.datoms'
+  datomfusion sql --db sales=./sales                   a prompt";
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Make a new database.
+    Create(create::Create),
+    /// Commit EDN files, each as one transaction.
+    Transact(transact::Transact),
+    /// Ask databases and files in SQL; without a query and at a terminal, a prompt.
+    Sql(sql::Sql),
+    /// Print the datoms of an index as EDN.
+    Datoms(datoms::Datoms),
+    /// Print what a database consists of.
+    Stats(stats::Stats),
+    /// Make two small databases and join them, now and in the past.
+    Demo(demo::Demo),
+}
+
+/// Runs the command line and returns its exit code.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return Failure::from(error).report(),
+    };
+    let outcome = match cli.verb {
+        Verb::Create(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Transact(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Datoms(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Demo(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Sql(verb) => verb.run(&runtime),
+    };
+    // Waits for no task: what was interrupted may not look up for a while.
+    runtime.shutdown_background();
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+type Out = BufWriter<Stdout>;
+
+fn stdout() -> Out {
+    BufWriter::with_capacity(1 << 16, io::stdout())
+}
+
+/// Runs work until it is done or the user presses Ctrl-C.
+///
+/// The work is a task of its own, because a query can keep its thread busy for longer than a user waits.
+fn interruptible<T: Send + 'static>(
+    runtime: &Runtime,
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    runtime.block_on(async move {
+        let task = Box::pin(SpawnedTask::spawn(work).join_unwind());
+        let stop = Box::pin(tokio::signal::ctrl_c());
+        match futures::future::select(task, stop).await {
+            futures::future::Either::Left((Ok(done), _)) => done,
+            futures::future::Either::Left((Err(error), _)) => Err(Failure::new(error.to_string())),
+            futures::future::Either::Right(_) => Err(Failure::new("interrupted")),
+        }
+    })
+}
+
+/// Why a request was not fulfilled.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    /// The first line, and what stands below it.
+    lines: Vec<String>,
+    /// The reader of our output went away: nobody to tell, and nothing wrong.
+    unheard: bool,
+}
+
+impl Failure {
+    fn new(message: impl Display) -> Self {
+        Self { code: 1, lines: vec![message.to_string()], unheard: false }
+    }
+
+    /// The request itself makes no sense.
+    fn usage(message: impl Display) -> Self {
+        Self { code: 2, ..Self::new(message) }
+    }
+
+    /// The same failure, with what it happened to in front.
+    fn of(mut self, what: impl Display) -> Self {
+        if let Some(first) = self.lines.first_mut() {
+            *first = format!("{what}: {first}");
+        }
+        self
+    }
+
+    /// The same failure, with a line below.
+    fn below(mut self, line: impl Display) -> Self {
+        self.lines.push(line.to_string());
+        self
+    }
+
+    fn from_chain(error: &(dyn StdError + 'static)) -> Self {
+        let mut failure = Self::new(error);
+        let mut depth = 1;
+        let mut source = error.source();
+        while let Some(error) = source {
+            let text = error.to_string();
+            // Some errors repeat their source.
+            if !failure.lines.last().is_some_and(|last| last.contains(&text)) {
+                failure.lines.push(format!("{:indent$}{text}", "", indent = 2 * depth));
+                depth += 1;
+            }
+            source = error.source();
+        }
+        failure
+    }
+
+    fn report(self) -> ExitCode {
+        if self.unheard {
+            return ExitCode::SUCCESS;
+        }
+        let mut stderr = io::stderr().lock();
+        for (number, line) in self.lines.iter().enumerate() {
+            let before = if number == 0 { "error: " } else { "" };
+            // There is no third place to say that standard error is closed.
+            let _ = writeln!(stderr, "{before}{line}");
+        }
+        ExitCode::from(self.code)
+    }
+}
+
+impl From<Error> for Failure {
+    fn from(error: Error) -> Self {
+        Self::from_chain(&error)
+    }
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        let unheard = error.kind() == io::ErrorKind::BrokenPipe;
+        Self { unheard, ..Self::from_chain(&error) }
+    }
+}
+
+impl From<DataFusionError> for Failure {
+    fn from(error: DataFusionError) -> Self {
+        match from_datafusion(error) {
+            Ok(error) => error.into(),
+            Err(DataFusionError::IoError(error)) => error.into(),
+            Err(error) => {
+                let text = error.strip_backtrace();
+                let mut lines = text.lines();
+                let first = Self::new(lines.next().unwrap_or_default());
+                lines.fold(first, |failure, line| failure.below(format!("  {line}")))
+            }
+        }
+    }
+}
+
+impl From<datafusion::arrow::error::ArrowError> for Failure {
+    fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+        DataFusionError::from(error).into()
+    }
+}
