@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datomfusion::{BranchName, Connection, Store, System, TxData};
 
+use crate::support::faulty::{Fuse, faulty};
 use crate::support::{create, transact};
 
 const SCHEMA: &str = r#"[{:db/ident :counter/name :db/valueType :db.type/string
@@ -55,7 +56,10 @@ async fn connections_of_one_store_lose_no_increment() {
 
 #[tokio::test]
 async fn queued_transactions_share_one_swap_of_the_head() {
-    let store = Store::memory();
+    // This storage lets others run while it swaps a head, as a remote one does.
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let heads = Arc::<datomfusion::MemoryHeads>::default();
+    let store = faulty(objects, heads, &Fuse::new(0, false));
     let connection = create(&store, 1).await;
     transact(&connection, SCHEMA).await;
     let before = store.requests();

@@ -18,7 +18,7 @@ use object_store::{
 
 /// When a store stops.
 #[derive(Debug, Default)]
-pub struct Fuse {
+pub(crate) struct Fuse {
     done: AtomicU64,
     /// The operation at which it stops, counted from 1; 0 is never.
     at: u64,
@@ -29,12 +29,12 @@ pub struct Fuse {
 
 impl Fuse {
     /// A fuse that blows at operation `at`, before or after it takes effect.
-    pub fn new(at: u64, applied: bool) -> Arc<Self> {
+    pub(crate) fn new(at: u64, applied: bool) -> Arc<Self> {
         Arc::new(Self { at, applied, ..Self::default() })
     }
 
     /// Operations so far.
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.done.load(Ordering::SeqCst)
     }
 
@@ -57,7 +57,7 @@ fn stopped() -> object_store::Error {
 }
 
 /// `inner` behind a fuse: writes and reads count, in the order in which they are asked for.
-pub fn faulty(
+pub(crate) fn faulty(
     objects: Arc<dyn ObjectStore>,
     heads: Arc<dyn HeadStore>,
     fuse: &Arc<Fuse>,
@@ -103,6 +103,7 @@ impl HeadStore for Heads {
         expected: Option<&HeadVersion>,
         body: Bytes,
     ) -> CasOutcome {
+        tokio::task::yield_now().await;
         let (takes_effect, answers) = self.fuse.step();
         let outcome = if takes_effect {
             self.inner.cas(branch, expected, body).await

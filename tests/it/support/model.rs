@@ -6,13 +6,13 @@ use datomfusion::{Datom, Db, Index};
 
 /// Every datom ever said, in the order of its saying.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     said: Vec<Datom>,
 }
 
 impl Model {
     /// Adds what a transaction said.
-    pub fn say(&mut self, datoms: &[Datom]) {
+    pub(crate) fn say(&mut self, datoms: &[Datom]) {
         self.said.extend_from_slice(datoms);
     }
 
@@ -22,7 +22,7 @@ impl Model {
     }
 
     /// The facts that hold at `t`.
-    pub fn current(&self, t: u64) -> Vec<Datom> {
+    pub(crate) fn current(&self, t: u64) -> Vec<Datom> {
         let mut facts: Vec<Datom> = Vec::new();
         for datom in self.upto(t) {
             let same = |fact: &Datom| fact.e == datom.e && fact.a == datom.a && fact.v == datom.v;
@@ -38,7 +38,7 @@ impl Model {
     }
 
     /// Compares every view of a database whose basis is `t` with this model.
-    pub async fn check(&self, db: &Db, t: u64) {
+    pub(crate) async fn check(&self, db: &Db, t: u64) {
         assert_eq!(db.basis_t(), t);
         let current = self.current(t);
         for index in [Index::Eavt, Index::Aevt, Index::Avet] {
