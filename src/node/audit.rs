@@ -34,7 +34,10 @@ impl Loader {
             }
             let node = decode_as(frame, Some(entry.hash)).map_err(|fault| fault.of(object()))?;
             if node.level() != entry.level {
-                return Err(Error::corrupt(object(), "the footer gives it another level"));
+                return Err(Error::corrupt(
+                    object(),
+                    "the footer gives it another level",
+                ));
             }
         }
         Ok(footer.entries().len() as u64)

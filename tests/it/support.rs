@@ -13,7 +13,9 @@ pub(crate) async fn database(seed: u64) -> Connection {
 
 /// A new database in a store.
 pub(crate) async fn create(store: &Store, seed: u64) -> Connection {
-    Connection::create_in(store, BranchName::default(), Seeded::new(seed)).await.unwrap()
+    Connection::create_in(store, BranchName::default(), Seeded::new(seed))
+        .await
+        .unwrap()
 }
 
 /// Transacts a text that must be accepted.
@@ -36,7 +38,11 @@ pub(crate) async fn refused(connection: &Connection, text: &str) -> String {
         Err(error) => error,
     };
     assert!(matches!(error, Error::Transaction { .. }), "{error:?}");
-    assert_eq!(connection.sync().await.unwrap().basis_t(), before, "nothing may be written");
+    assert_eq!(
+        connection.sync().await.unwrap().basis_t(),
+        before,
+        "nothing may be written"
+    );
     error.to_string()
 }
 

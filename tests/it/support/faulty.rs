@@ -30,7 +30,11 @@ pub(crate) struct Fuse {
 impl Fuse {
     /// A fuse that blows at operation `at`, before or after it takes effect.
     pub(crate) fn new(at: u64, applied: bool) -> Arc<Self> {
-        Arc::new(Self { at, applied, ..Self::default() })
+        Arc::new(Self {
+            at,
+            applied,
+            ..Self::default()
+        })
     }
 
     /// Operations so far.
@@ -53,7 +57,10 @@ impl Fuse {
 }
 
 fn stopped() -> object_store::Error {
-    object_store::Error::Generic { store: "faulty", source: "the machine has stopped".into() }
+    object_store::Error::Generic {
+        store: "faulty",
+        source: "the machine has stopped".into(),
+    }
 }
 
 /// `inner` behind a fuse: writes and reads count, in the order in which they are asked for.
@@ -62,8 +69,14 @@ pub(crate) fn faulty(
     heads: Arc<dyn HeadStore>,
     fuse: &Arc<Fuse>,
 ) -> Store {
-    let objects = Objects { inner: objects, fuse: Arc::clone(fuse) };
-    let heads = Heads { inner: heads, fuse: Arc::clone(fuse) };
+    let objects = Objects {
+        inner: objects,
+        fuse: Arc::clone(fuse),
+    };
+    let heads = Heads {
+        inner: heads,
+        fuse: Arc::clone(fuse),
+    };
     Store::new(Arc::new(objects), Arc::new(heads), "faulty:")
 }
 
@@ -74,7 +87,10 @@ struct Heads {
 }
 
 fn lost() -> Error {
-    Error::Store { location: "faulty:".into(), source: Box::new(stopped()) }
+    Error::Store {
+        location: "faulty:".into(),
+        source: Box::new(stopped()),
+    }
 }
 
 #[async_trait]
@@ -110,7 +126,11 @@ impl HeadStore for Heads {
         } else {
             CasOutcome::Unknown(lost())
         };
-        if answers { outcome } else { CasOutcome::Unknown(lost()) }
+        if answers {
+            outcome
+        } else {
+            CasOutcome::Unknown(lost())
+        }
     }
 
     async fn list(&self) -> Result<Vec<BranchName>> {

@@ -64,7 +64,11 @@ impl Model {
 async fn compare(db: &Db, index: Index, mut expected: Vec<Datom>, with_tx: bool) {
     let key = |datom: &Datom| {
         let Datom { e, a, v, tx, added } = datom.clone();
-        let tail = if with_tx { (tx, added) } else { (datomfusion::TxId::from_t(0), true) };
+        let tail = if with_tx {
+            (tx, added)
+        } else {
+            (datomfusion::TxId::from_t(0), true)
+        };
         match index {
             Index::Eavt => (tail.0, e.0, a.0, Some(v), 0, tail),
             Index::Aevt => (tail.0, a.0, e.0, Some(v), 0, tail),
@@ -74,7 +78,11 @@ async fn compare(db: &Db, index: Index, mut expected: Vec<Datom>, with_tx: bool)
     };
     let key = |datom: &Datom| {
         let (first, second, third, v, fourth, tail) = key(datom);
-        let lead = if index == Index::Log { Some(first) } else { None };
+        let lead = if index == Index::Log {
+            Some(first)
+        } else {
+            None
+        };
         (lead, second, third, v, fourth, tail)
     };
     expected.sort_by_key(key);
