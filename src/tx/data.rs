@@ -393,12 +393,19 @@ impl Flattener<'_> {
         }
     }
 
+    /// Whether a vector reads as a lookup ref rather than as several entities: it names an attribute,
+    /// and either that is unique or what follows is a plain value, which no list of entities holds.
     fn is_lookup(&self, parts: &[Form]) -> bool {
-        matches!(
-            parts,
-            [Form { edn: Edn::Keyword(ident), .. }, _]
-                if self.schema.attribute_by_ident(ident).is_some_and(|a| a.unique.is_some())
-        )
+        let [Form { edn: Edn::Keyword(ident), .. }, value] = parts else {
+            return false;
+        };
+        let plain = !matches!(
+            value.edn,
+            Edn::Keyword(_) | Edn::Map(_) | Edn::Vector(_) | Edn::Tagged(..)
+        );
+        self.schema
+            .attribute_by_ident(ident)
+            .is_some_and(|attribute| attribute.unique.is_some() || plain)
     }
 
     fn lookup(&mut self, parts: &[Form]) -> Refusal<Place> {
