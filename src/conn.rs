@@ -48,7 +48,12 @@ impl Connection {
     /// [`Error::DatabaseExists`], or [`Error::Store`].
     #[cfg(not(target_family = "wasm"))]
     pub async fn create(store: &Store) -> Result<Self> {
-        Self::create_in(store, BranchName::default(), Arc::new(crate::environment::System)).await
+        Self::create_in(
+            store,
+            BranchName::default(),
+            Arc::new(crate::environment::System),
+        )
+        .await
     }
 
     /// Opens the branch `main` of a store. Reads one object.
@@ -58,7 +63,12 @@ impl Connection {
     /// As [`Db::open`].
     #[cfg(not(target_family = "wasm"))]
     pub async fn open(store: &Store) -> Result<Self> {
-        Self::open_in(store, BranchName::default(), Arc::new(crate::environment::System)).await
+        Self::open_in(
+            store,
+            BranchName::default(),
+            Arc::new(crate::environment::System),
+        )
+        .await
     }
 
     /// [`Connection::create`] on a branch, with a clock and randomness of the caller's.
@@ -98,7 +108,13 @@ impl Connection {
         newest: Newest,
     ) -> Self {
         let newest = Mutex::new(newest);
-        Self(Arc::new(Shared { loader, branch, environment, newest, writer: Writer::default() }))
+        Self(Arc::new(Shared {
+            loader,
+            branch,
+            environment,
+            newest,
+            writer: Writer::default(),
+        }))
     }
 
     /// The newest value that this connection knows. Reads nothing.
@@ -113,8 +129,12 @@ impl Connection {
     /// As [`Db::open`].
     pub async fn sync(&self) -> Result<Db> {
         let known = self.newest();
-        if let Some((bytes, version)) =
-            self.0.loader.store().head_if_changed(&self.0.branch, &known.version).await?
+        if let Some((bytes, version)) = self
+            .0
+            .loader
+            .store()
+            .head_if_changed(&self.0.branch, &known.version)
+            .await?
         {
             let newest = decode_head(&self.0.loader, &self.0.branch, &bytes, version).await?;
             self.advance(newest);
@@ -133,7 +153,11 @@ impl Connection {
     }
 
     fn newest(&self) -> Newest {
-        self.0.newest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0
+            .newest
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Takes a value as the newest unless a newer one is known.

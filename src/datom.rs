@@ -63,17 +63,33 @@ pub struct Datom {
 impl Datom {
     /// An assertion.
     pub fn add(e: Entid, a: Entid, v: Value, tx: TxId) -> Self {
-        Self { e, a, v, tx, added: true }
+        Self {
+            e,
+            a,
+            v,
+            tx,
+            added: true,
+        }
     }
 
     /// A retraction.
     pub fn retract(e: Entid, a: Entid, v: Value, tx: TxId) -> Self {
-        Self { e, a, v, tx, added: false }
+        Self {
+            e,
+            a,
+            v,
+            tx,
+            added: false,
+        }
     }
 }
 
 impl fmt::Display for Datom {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "[{} {} {} {} {}]", self.e, self.a, self.v, self.tx.0, self.added)
+        write!(
+            f,
+            "[{} {} {} {} {}]",
+            self.e, self.a, self.v, self.tx.0, self.added
+        )
     }
 }

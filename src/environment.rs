@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// A clock and a source of random numbers.
 pub trait Environment: fmt::Debug + Send + Sync {
@@ -21,13 +22,21 @@ pub struct System;
 
 #[cfg(not(target_family = "wasm"))]
 impl Environment for System {
-    #[allow(clippy::disallowed_methods, reason = "the one place that reads the wall clock")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that reads the wall clock"
+    )]
     fn now(&self) -> i64 {
         let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        since.map_or(0, |since| i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+        since.map_or(0, |since| {
+            i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+        })
     }
 
-    #[allow(clippy::disallowed_methods, reason = "the one place that asks for randomness")]
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "the one place that asks for randomness"
+    )]
     fn random(&self) -> [u8; 16] {
         let mut bytes = [0; 16];
         getrandom::fill(&mut bytes).expect("the operating system has randomness");
@@ -39,30 +48,31 @@ impl Environment for System {
 #[derive(Debug)]
 pub struct Seeded {
     seed: u64,
-    calls: std::sync::atomic::AtomicU64,
+    ticks: AtomicU64,
+    draws: AtomicU64,
 }
 
 impl Seeded {
     /// The same seed gives the same instants and numbers.
     pub fn new(seed: u64) -> Arc<Self> {
-        Arc::new(Self { seed, calls: 0.into() })
-    }
-
-    fn call(&self) -> u64 {
-        self.calls.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        Arc::new(Self {
+            seed,
+            ticks: 0.into(),
+            draws: 0.into(),
+        })
     }
 }
 
 impl Environment for Seeded {
     fn now(&self) -> i64 {
         // 2020-01-01, and on.
-        1_577_836_800_000_i64.saturating_add_unsigned(self.call())
+        1_577_836_800_000_i64.saturating_add_unsigned(self.ticks.fetch_add(1, Ordering::Relaxed))
     }
 
     fn random(&self) -> [u8; 16] {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&self.seed.to_le_bytes());
-        hasher.update(&self.call().to_le_bytes());
+        hasher.update(&self.draws.fetch_add(1, Ordering::Relaxed).to_le_bytes());
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
         bytes

@@ -113,6 +113,9 @@ impl Error {
 
     /// Stored bytes are not what they should be.
     pub fn corrupt(object: impl ToString, reason: impl Into<String>) -> Self {
-        Self::Corrupt { object: object.to_string(), reason: reason.into() }
+        Self::Corrupt {
+            object: object.to_string(),
+            reason: reason.into(),
+        }
     }
 }

@@ -163,14 +163,17 @@ impl fmt::Debug for BranchName {
 fn decode_hex(text: &str, out: &mut [u8]) -> bool {
     text.len() == 2 * out.len()
         && text.is_ascii()
-        && out.iter_mut().zip(text.as_bytes().chunks_exact(2)).all(|(byte, pair)| {
-            std::str::from_utf8(pair)
-                .ok()
-                .and_then(|pair| u8::from_str_radix(pair, 16).ok())
-                .map(|parsed| *byte = parsed)
-                .is_some()
-                && pair[0] != b'+'
-        })
+        && out
+            .iter_mut()
+            .zip(text.as_bytes().chunks_exact(2))
+            .all(|(byte, pair)| {
+                std::str::from_utf8(pair)
+                    .ok()
+                    .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+                    .map(|parsed| *byte = parsed)
+                    .is_some()
+                    && pair[0] != b'+'
+            })
 }
 
 #[cfg(test)]
@@ -188,7 +191,10 @@ mod tests {
 
     #[test]
     fn branch_names_are_bounded() {
-        assert!(BranchName::try_new("../x").is_ok(), "escaping is the layout's business");
+        assert!(
+            BranchName::try_new("../x").is_ok(),
+            "escaping is the layout's business"
+        );
         assert!(BranchName::try_new("").is_err());
         assert!(BranchName::try_new("a\nb").is_err());
         assert!(BranchName::try_new(&"x".repeat(1 << 20)).is_err());

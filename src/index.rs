@@ -129,15 +129,19 @@ impl TreeOrder {
             Index::Aevt => (left.a, left.e)
                 .cmp(&(right.a, right.e))
                 .then_with(|| left.v.cmp(&right.v)),
-            Index::Avet => {
-                left.a.cmp(&right.a).then_with(|| left.v.cmp(&right.v)).then(left.e.cmp(&right.e))
-            }
+            Index::Avet => left
+                .a
+                .cmp(&right.a)
+                .then_with(|| left.v.cmp(&right.v))
+                .then(left.e.cmp(&right.e)),
             Index::Log => (left.tx, left.e, left.a)
                 .cmp(&(right.tx, right.e, right.a))
                 .then_with(|| left.v.cmp(&right.v)),
         };
         if self.keys_tx {
-            facts.then(left.tx.cmp(&right.tx)).then(left.added.cmp(&right.added))
+            facts
+                .then(left.tx.cmp(&right.tx))
+                .then(left.added.cmp(&right.added))
         } else {
             facts
         }
@@ -145,7 +149,9 @@ impl TreeOrder {
 
     /// Compares a datom with leading components; equal if the datom begins with them.
     pub fn compare_prefix(self, datom: &Datom, prefix: &Components) -> Ordering {
-        prefix.compare(self.index, datom.e, datom.a, || datom.v.clone(), datom.tx).reverse()
+        prefix
+            .compare(self.index, datom.e, datom.a, || datom.v.clone(), datom.tx)
+            .reverse()
     }
 }
 
@@ -192,19 +198,29 @@ impl Components {
     /// Narrows to a transaction.
     #[must_use]
     pub fn tx(self, tx: TxId) -> Self {
-        Self { tx: Some(tx), ..self }
+        Self {
+            tx: Some(tx),
+            ..self
+        }
     }
 
     /// Whether the given components lead in `index` without a gap.
     pub fn lead(&self, index: Index) -> bool {
-        let given = [self.e.is_some(), self.a.is_some(), self.v.is_some(), self.tx.is_some()];
+        let given = [
+            self.e.is_some(),
+            self.a.is_some(),
+            self.v.is_some(),
+            self.tx.is_some(),
+        ];
         let order = match index {
             Index::Eavt => [0, 1, 2, 3],
             Index::Aevt => [1, 0, 2, 3],
             Index::Avet => [1, 2, 0, 3],
             Index::Log => [3, 0, 1, 2],
         };
-        order.map(|component| given[component]).is_sorted_by(|before, after| before >= after)
+        order
+            .map(|component| given[component])
+            .is_sorted_by(|before, after| before >= after)
     }
 
     /// Compares these components with those of a datom; equal if the datom begins with them.
@@ -221,7 +237,11 @@ impl Components {
         fn part<T: Ord>(wanted: Option<&T>, got: &T) -> Ordering {
             wanted.map_or(Ordering::Equal, |wanted| wanted.cmp(got))
         }
-        let value = || self.v.as_ref().map_or(Ordering::Equal, |wanted| wanted.cmp(&v()));
+        let value = || {
+            self.v
+                .as_ref()
+                .map_or(Ordering::Equal, |wanted| wanted.cmp(&v()))
+        };
         match index {
             Index::Eavt => part(self.e.as_ref(), &e)
                 .then_with(|| part(self.a.as_ref(), &a))
@@ -272,14 +292,22 @@ impl Range {
 
     /// All datoms that begin with these components.
     pub fn prefix(components: Components) -> Self {
-        let edge = Edge { at: components, inclusive: true };
-        Self { from: Some(edge.clone()), to: Some(edge) }
+        let edge = Edge {
+            at: components,
+            inclusive: true,
+        };
+        Self {
+            from: Some(edge.clone()),
+            to: Some(edge),
+        }
     }
 
     /// Where a datom lies: `Less` before the range, `Equal` inside, `Greater` behind.
     pub fn locate(&self, index: Index, datom: &Datom) -> Ordering {
         let side = |edge: &Edge| {
-            edge.at.compare(index, datom.e, datom.a, || datom.v.clone(), datom.tx).reverse()
+            edge.at
+                .compare(index, datom.e, datom.a, || datom.v.clone(), datom.tx)
+                .reverse()
         };
         if let Some(from) = &self.from {
             let order = side(from);

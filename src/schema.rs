@@ -80,7 +80,10 @@ impl Schema {
         let mut touched: Vec<Entid> = Vec::new();
         // A retraction of an old value must not undo the assertion of the new one, whatever their order.
         for added in [false, true] {
-            for datom in datoms.iter().filter(|datom| datom.added == added && describes(datom.a)) {
+            for datom in datoms
+                .iter()
+                .filter(|datom| datom.added == added && describes(datom.a))
+            {
                 let facts = self.facts.entry(datom.e).or_default();
                 if added {
                     facts.insert(datom.a, datom.v.clone());
@@ -102,7 +105,9 @@ impl Schema {
     fn refresh(&mut self, e: Entid) {
         self.entids.retain(|_, entid| *entid != e);
         self.attributes.remove(&e);
-        let Some(facts) = self.facts.get(&e) else { return };
+        let Some(facts) = self.facts.get(&e) else {
+            return;
+        };
         if let Some(ident) = facts.get(&attrs::IDENT).and_then(Value::as_keyword) {
             self.entids.insert(ident.clone(), e);
         }
@@ -139,7 +144,9 @@ impl Schema {
 
     /// [`Schema::refresh`] for an entity that is known to be new, without a search for its old ident.
     fn attach(&mut self, e: Entid) {
-        let Some(facts) = self.facts.get(&e) else { return };
+        let Some(facts) = self.facts.get(&e) else {
+            return;
+        };
         if let Some(ident) = facts.get(&attrs::IDENT).and_then(Value::as_keyword) {
             self.entids.insert(ident.clone(), e);
         }
@@ -169,7 +176,8 @@ impl Schema {
     ///
     /// [`Error::Invalid`] that names similar attributes.
     pub fn require(&self, ident: &Keyword) -> Result<&Arc<Attribute>> {
-        self.attribute_by_ident(ident).ok_or_else(|| Error::Invalid(self.unknown(ident)))
+        self.attribute_by_ident(ident)
+            .ok_or_else(|| Error::Invalid(self.unknown(ident)))
     }
 
     /// The message for an ident that is no attribute.
@@ -177,15 +185,27 @@ impl Schema {
         let mut near: Vec<_> = self
             .attributes
             .values()
-            .map(|attribute| (distance(attribute.ident.as_str(), ident.as_str()), &attribute.ident))
-            .filter(|(distance, _)| *distance <= 2 + ident.as_str().len() / 4)
+            .map(|attribute| {
+                (
+                    distance(attribute.ident.as_str(), ident.as_str()),
+                    &attribute.ident,
+                )
+            })
+            .filter(|(distance, _)| *distance <= 1 + ident.as_str().len() / 5)
             .collect();
         near.sort();
         if near.is_empty() {
             return format!("there is no attribute {ident}");
         }
-        let near: Vec<_> = near.iter().take(3).map(|(_, ident)| ident.to_string()).collect();
-        format!("there is no attribute {ident}; did you mean {}?", near.join(" or "))
+        let near: Vec<_> = near
+            .iter()
+            .take(3)
+            .map(|(_, ident)| ident.to_string())
+            .collect();
+        format!(
+            "there is no attribute {ident}; did you mean {}?",
+            near.join(" or ")
+        )
     }
 
     /// All attributes, by entity id.
@@ -220,14 +240,18 @@ pub(crate) fn describes(a: Entid) -> bool {
 
 /// Edit distance, for suggestions; bounded because idents are.
 fn distance(left: &str, right: &str) -> usize {
-    let (left, right): (Vec<char>, Vec<char>) =
-        (left.chars().take(64).collect(), right.chars().take(64).collect());
+    let (left, right): (Vec<char>, Vec<char>) = (
+        left.chars().take(64).collect(),
+        right.chars().take(64).collect(),
+    );
     let mut row: Vec<usize> = (0..=right.len()).collect();
     for (i, a) in left.iter().enumerate() {
         let mut diagonal = row[0];
         row[0] = i + 1;
         for (j, b) in right.iter().enumerate() {
-            let cost = (diagonal + usize::from(a != b)).min(row[j] + 1).min(row[j + 1] + 1);
+            let cost = (diagonal + usize::from(a != b))
+                .min(row[j] + 1)
+                .min(row[j + 1] + 1);
             diagonal = row[j + 1];
             row[j + 1] = cost;
         }
@@ -249,9 +273,24 @@ mod tests {
     fn describe(e: i64, ident: &str) -> Vec<Datom> {
         let tx = TxId::from_t(1);
         vec![
-            Datom::add(Entid(e), attrs::IDENT, Value::Keyword(Keyword::new(ident)), tx),
-            Datom::add(Entid(e), attrs::VALUE_TYPE, Value::Ref(attrs::type_id(ValueType::Long)), tx),
-            Datom::add(Entid(e), attrs::CARDINALITY, Value::Ref(attrs::CARDINALITY_ONE), tx),
+            Datom::add(
+                Entid(e),
+                attrs::IDENT,
+                Value::Keyword(Keyword::new(ident)),
+                tx,
+            ),
+            Datom::add(
+                Entid(e),
+                attrs::VALUE_TYPE,
+                Value::Ref(attrs::type_id(ValueType::Long)),
+                tx,
+            ),
+            Datom::add(
+                Entid(e),
+                attrs::CARDINALITY,
+                Value::Ref(attrs::CARDINALITY_ONE),
+                tx,
+            ),
         ]
     }
 
@@ -260,8 +299,14 @@ mod tests {
         let schema = Schema::bootstrap();
         let ident = schema.attribute(attrs::IDENT).unwrap();
         assert_eq!(ident.unique, Some(Unique::Identity));
-        assert_eq!(schema.entid(&Keyword::new("db.type/tuple")), Some(attrs::type_id(ValueType::Tuple)));
-        assert_eq!(value_type_of(attrs::type_id(ValueType::Uri)), Some(ValueType::Uri));
+        assert_eq!(
+            schema.entid(&Keyword::new("db.type/tuple")),
+            Some(attrs::type_id(ValueType::Tuple))
+        );
+        assert_eq!(
+            value_type_of(attrs::type_id(ValueType::Uri)),
+            Some(ValueType::Uri)
+        );
     }
 
     #[test]

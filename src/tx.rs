@@ -74,7 +74,9 @@ impl Db {
     /// [`Db::with`] at a given time.
     pub(crate) async fn with_at(&self, data: &TxData, now: i64) -> Result<TxReport> {
         if self.0.history || self.0.since.is_some() {
-            return Err(Error::invalid("a view of history or since is no basis for a transaction"));
+            return Err(Error::invalid(
+                "a view of history or since is no basis for a transaction",
+            ));
         }
         let t = self.0.t + 1;
         let tx = TxId::from_t(t);
@@ -112,7 +114,12 @@ impl Db {
             })
             .collect();
         let (t, instant) = (self.0.t + 1, checked.instant);
-        let pending = Pending { t, instant, nonce: [0; 16], tables };
+        let pending = Pending {
+            t,
+            instant,
+            nonce: [0; 16],
+            tables,
+        };
         let schema = schema.unwrap_or_else(|| Arc::clone(self.schema()));
         TxReport {
             db_before: self.clone(),
@@ -155,8 +162,12 @@ impl Db {
         data: &TxData,
     ) -> Result<change::Demands> {
         let mut all = change::Demands::default();
-        let mut touched: Vec<Entid> =
-            checked.datoms.iter().filter(|d| describes(d.a)).map(|d| d.e).collect();
+        let mut touched: Vec<Entid> = checked
+            .datoms
+            .iter()
+            .filter(|d| describes(d.a))
+            .map(|d| d.e)
+            .collect();
         touched.dedup();
         for e in touched {
             let form = checked.forms.iter().find(|((entity, _), _)| *entity == e);
@@ -164,8 +175,7 @@ impl Db {
             let refuse = |reason: String| refused(data, form, reason);
             let (old, new) = (self.schema().attribute(e), after.attribute(e));
             whole_description(after, e).map_err(refuse)?;
-            let demands =
-                change::demands(old.map(|a| &**a), new.map(|a| &**a)).map_err(refuse)?;
+            let demands = change::demands(old.map(|a| &**a), new.map(|a| &**a)).map_err(refuse)?;
             if demands.unused {
                 let range = Range::prefix(Components::all().a(e));
                 if self.first(Index::Aevt, &range).await?.is_some() {
@@ -185,7 +195,9 @@ impl Db {
 
     /// Whether stored facts contradict a change of an attribute, and how.
     async fn contradicted(&self, a: Entid, demands: change::Demands) -> Result<Option<String>> {
-        let facts = self.collect(Index::Aevt, &Range::prefix(Components::all().a(a))).await?;
+        let facts = self
+            .collect(Index::Aevt, &Range::prefix(Components::all().a(a)))
+            .await?;
         if demands.values_single
             && let Some(pair) = facts.windows(2).find(|pair| pair[0].e == pair[1].e)
         {
@@ -233,7 +245,9 @@ impl TxReport {
             pending.tables.push((table, entities));
         }
         let next_entid = self.db_after.0.next_entid;
-        self.db_after = self.db_before.extended(&self.tx_data, pending, after, next_entid);
+        self.db_after = self
+            .db_before
+            .extended(&self.tx_data, pending, after, next_entid);
         Ok(())
     }
 }
@@ -249,7 +263,9 @@ fn changed_schema(schema: &Schema, datoms: &[Datom]) -> Option<Schema> {
 
 /// An entity is described as an attribute whole or not at all, and its name is free to be one.
 fn whole_description(schema: &Schema, e: Entid) -> std::result::Result<(), String> {
-    let Some(facts) = schema.facts_of(e) else { return Ok(()) };
+    let Some(facts) = schema.facts_of(e) else {
+        return Ok(());
+    };
     let ident = facts.get(&attrs::IDENT).and_then(Value::as_keyword);
     if schema.attribute(e).is_some() {
         if ident.is_some_and(|ident| table_of(ident).is_none()) {
@@ -271,9 +287,14 @@ fn whole_description(schema: &Schema, e: Entid) -> std::result::Result<(), Strin
     }
     let name = ident.map_or_else(|| format!("entity {e}"), ToString::to_string);
     if missing.is_empty() {
-        return Err(format!("{name} has a :db/valueType or :db/cardinality that is none"));
+        return Err(format!(
+            "{name} has a :db/valueType or :db/cardinality that is none"
+        ));
     }
-    Err(format!("{name} is described as an attribute but lacks {}", missing.join(" and ")))
+    Err(format!(
+        "{name} is described as an attribute but lacks {}",
+        missing.join(" and ")
+    ))
 }
 
 /// Raises `:db/scale` where a value needs more digits behind the point than its attribute had before.
@@ -289,7 +310,9 @@ fn widen_scales(schema: &Schema, datoms: &mut Vec<Datom>, tx: TxId) {
     }
     let before = datoms.len();
     for (a, scale) in needed {
-        let Some(attribute) = schema.attribute(a) else { continue };
+        let Some(attribute) = schema.attribute(a) else {
+            continue;
+        };
         debug_assert_eq!(attribute.value_type, ValueType::BigDec);
         if scale <= attribute.scale.unwrap_or(0) {
             continue;

@@ -204,13 +204,21 @@ impl Large {
         if self.value_type == ValueType::Bytes {
             return None;
         }
-        self.body.get().and_then(|body| std::str::from_utf8(body).ok())
+        self.body
+            .get()
+            .and_then(|body| std::str::from_utf8(body).ok())
     }
 }
 
 impl fmt::Debug for Large {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Large({}, {} bytes, {})", self.value_type.name(), self.len, self.hash)
+        write!(
+            f,
+            "Large({}, {} bytes, {})",
+            self.value_type.name(),
+            self.len,
+            self.hash
+        )
     }
 }
 
@@ -307,17 +315,29 @@ impl Value {
 
     /// The number of a long.
     pub fn as_long(&self) -> Option<i64> {
-        if let Self::Long(number) = self { Some(*number) } else { None }
+        if let Self::Long(number) = self {
+            Some(*number)
+        } else {
+            None
+        }
     }
 
     /// The entity of a ref.
     pub fn as_ref(&self) -> Option<Entid> {
-        if let Self::Ref(entid) = self { Some(*entid) } else { None }
+        if let Self::Ref(entid) = self {
+            Some(*entid)
+        } else {
+            None
+        }
     }
 
     /// The keyword.
     pub fn as_keyword(&self) -> Option<&Keyword> {
-        if let Self::Keyword(keyword) = self { Some(keyword) } else { None }
+        if let Self::Keyword(keyword) = self {
+            Some(keyword)
+        } else {
+            None
+        }
     }
 
     /// Bytes that this value takes in a node before any compression: the size that bounds nodes.
@@ -327,9 +347,7 @@ impl Value {
             Self::Long(_) | Self::Double(_) | Self::Instant(_) | Self::Ref(_) => 8,
             Self::Float(_) => 4,
             Self::BigInt(number) => usize::try_from(number.bits() / 8).unwrap_or(usize::MAX) + 1,
-            Self::BigDec(number) => {
-                usize::try_from(number.digits()).unwrap_or(usize::MAX) / 2 + 4
-            }
+            Self::BigDec(number) => usize::try_from(number.digits()).unwrap_or(usize::MAX) / 2 + 4,
             Self::String(text) | Self::Uri(text) => text.len(),
             Self::Keyword(keyword) => keyword.as_str().len(),
             Self::Symbol(symbol) => symbol.as_str().len(),
@@ -431,8 +449,9 @@ pub(crate) mod tests {
             any::<f64>().prop_filter_map("NaN", Value::double),
             any::<f32>().prop_filter_map("NaN", Value::float),
             any::<i128>().prop_filter_map("digits", |n| Value::big_int(n.into())),
-            (any::<i64>(), -20..20i64)
-                .prop_filter_map("digits", |(n, s)| Value::big_dec(&BigDecimal::new(n.into(), s))),
+            (any::<i64>(), -20..20i64).prop_filter_map("digits", |(n, s)| Value::big_dec(
+                &BigDecimal::new(n.into(), s)
+            )),
             prop_oneof!["[ab]{0,3}", "\\PC{0,20}"].prop_map(Value::string),
             "[ab]/[ab]{1,2}".prop_map(|text| Value::Keyword(Keyword::new(text))),
             "[ab]{1,3}".prop_map(|text| Value::Symbol(Symbol::new(text))),

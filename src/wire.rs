@@ -113,20 +113,29 @@ impl<'a> Reader<'a> {
 
     /// Fails unless everything has been read.
     pub fn finish(&self) -> Result<()> {
-        if self.rest.is_empty() { Ok(()) } else { Err(Malformed("bytes are left over")) }
+        if self.rest.is_empty() {
+            Ok(())
+        } else {
+            Err(Malformed("bytes are left over"))
+        }
     }
 
     /// The next `len` bytes.
     pub fn raw(&mut self, len: usize) -> Result<&'a [u8]> {
-        let (head, rest) = self.rest.split_at_checked(len).ok_or(Malformed("input is cut short"))?;
+        let (head, rest) = self
+            .rest
+            .split_at_checked(len)
+            .ok_or(Malformed("input is cut short"))?;
         self.rest = rest;
         Ok(head)
     }
 
     /// The next `N` bytes.
     pub fn array<const N: usize>(&mut self) -> Result<[u8; N]> {
-        let (head, rest) =
-            self.rest.split_first_chunk::<N>().ok_or(Malformed("input is cut short"))?;
+        let (head, rest) = self
+            .rest
+            .split_first_chunk::<N>()
+            .ok_or(Malformed("input is cut short"))?;
         self.rest = rest;
         Ok(*head)
     }
@@ -170,7 +179,8 @@ impl<'a> Reader<'a> {
     /// A count of things that take at least `bytes_each` bytes each in what is left, so that it is safe
     /// to allocate for.
     pub fn count(&mut self, bytes_each: usize) -> Result<usize> {
-        let count = usize::try_from(self.varint()?).map_err(|_| Malformed("a count is too large"))?;
+        let count =
+            usize::try_from(self.varint()?).map_err(|_| Malformed("a count is too large"))?;
         match count.checked_mul(bytes_each) {
             Some(bytes) if bytes <= self.rest.len() => Ok(count),
             _ => Err(Malformed("a count exceeds what is left")),
@@ -231,7 +241,11 @@ mod tests {
     fn padded_and_oversized_varints_are_refused() {
         assert!(Reader::new(&[0x80, 0x00]).varint().is_err());
         assert!(Reader::new(&[0xff; 11]).varint().is_err());
-        assert!(Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2]).varint().is_err());
+        assert!(
+            Reader::new(&[0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2])
+                .varint()
+                .is_err()
+        );
         assert!(Reader::new(&[0xff, 0xff, 0x03, 1]).count(1).is_err());
     }
 }

@@ -46,7 +46,7 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
 }
 
-/// Plans one SQL statement that reads, version clauses included.
+/// Plans one SQL statement, version clauses included.
 ///
 /// `is_database` tells, for a schema named without basis, whether it is an attached database; only those
 /// have versions.
@@ -58,6 +58,7 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
 pub(crate) async fn plan_sql(
     context: &SessionContext,
     sql: &str,
+    statements: Statements,
     is_database: &(dyn Fn(&str) -> bool + Sync),
 ) -> Result<DataFrame> {
     let state = context.state();
@@ -68,7 +69,7 @@ pub(crate) async fn plan_sql(
             catalog: &catalog.default_catalog,
             schema: &catalog.default_schema,
         };
-        time_travel::parse(sql, &names, Statements::ReadOnly)
+        time_travel::parse(sql, &names, statements)
             .map_err(|error| DataFusionError::External(Box::new(error)))?
     };
     let plan = state.statement_to_plan(statement).await?;
@@ -113,7 +114,8 @@ mod tests {
     }
 
     async fn answer(sql: &str) -> Result<String> {
-        let frame = plan_sql(&context(), sql, &|schema| schema == "sales").await?;
+        let reads = Statements::ReadOnly;
+        let frame = plan_sql(&context(), sql, reads, &|schema| schema == "sales").await?;
         let mut rows = Vec::new();
         for batch in frame.collect().await? {
             for row in 0..batch.num_rows() {

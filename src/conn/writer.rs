@@ -16,10 +16,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::{Connection, Newest, read_head};
 use crate::datom::Entid;
+use crate::db::Db;
 use crate::db::checkpoint::checkpoint;
 use crate::db::commit::{Checkpoint, Pending};
 use crate::db::head::Head;
-use crate::db::Db;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, PackId};
@@ -55,7 +55,10 @@ impl Request {
     }
 
     fn take(&self) -> Option<Result<TxReport>> {
-        self.outcome.lock().unwrap_or_else(PoisonError::into_inner).take()
+        self.outcome
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take()
     }
 }
 
@@ -77,10 +80,16 @@ impl Connection {
     /// the answer was lost and the head could not be read back; [`Error::Store`].
     pub async fn transact(&self, data: &TxData) -> Result<TxReport> {
         if self.store().read_only() {
-            return Err(Error::invalid(format!("{} is read-only", self.store().location())));
+            return Err(Error::invalid(format!(
+                "{} is read-only",
+                self.store().location()
+            )));
         }
         let writer = &self.0.writer;
-        let request = Arc::new(Request { data: data.clone(), outcome: Mutex::default() });
+        let request = Arc::new(Request {
+            data: data.clone(),
+            outcome: Mutex::default(),
+        });
         lock(&writer.queue).push_back(Arc::clone(&request));
         let mut turn = writer.turn.lock().await;
         loop {
@@ -120,10 +129,19 @@ impl Connection {
         if old.pending.is_empty() {
             return Ok(());
         }
-        let head = Head { generation: old.generation + 1, ..Head::clone(old) };
+        let head = Head {
+            generation: old.generation + 1,
+            ..Head::clone(old)
+        };
         let (db, bytes) = self.build(&base.db.with_head(Arc::new(head))).await?;
         let expected = db.head_commit();
-        match self.0.loader.store().cas_head(&self.0.branch, Some(&base.version), bytes).await {
+        match self
+            .0
+            .loader
+            .store()
+            .cas_head(&self.0.branch, Some(&base.version), bytes)
+            .await
+        {
             CasOutcome::Swapped(version) => {
                 self.advance(Newest { db, version });
                 Ok(())
@@ -136,7 +154,15 @@ impl Connection {
                     && newest.db.0.checkpoint == db.0.checkpoint;
                 self.advance(newest);
                 let branch = self.0.branch.clone();
-                if mine { Ok(()) } else { Err(Error::HeadMoved { branch, expected, actual }) }
+                if mine {
+                    Ok(())
+                } else {
+                    Err(Error::HeadMoved {
+                        branch,
+                        expected,
+                        actual,
+                    })
+                }
             }
         }
     }
@@ -144,8 +170,7 @@ impl Connection {
     /// Finds out whether a swap happened whose writer went away.
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
         let newest = read_head(&self.0.loader, &self.0.branch).await?;
-        let happened =
-            newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
+        let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
         self.advance(newest);
         for (request, report) in attempt.group {
             if happened {
@@ -168,7 +193,9 @@ impl Connection {
             let (taken, reports) = self.apply(&base.db, &mut open).await;
             let Some(last) = reports.last() else { continue };
             let must_checkpoint = last.must_checkpoint;
-            let prepared = self.prepare(&base.db, last, reports.len(), must_checkpoint).await;
+            let prepared = self
+                .prepare(&base.db, last, reports.len(), must_checkpoint)
+                .await;
             let (db, bytes) = match prepared {
                 Ok(prepared) => prepared,
                 Err(error) => return settle_all(taken.into_iter().chain(open), error),
@@ -176,8 +203,12 @@ impl Connection {
             let commit = db.head_commit();
             let group = taken.iter().cloned().zip(reports).collect();
             *turn = Some(Attempt { commit, group });
-            let outcome =
-                self.0.loader.store().cas_head(&self.0.branch, Some(&base.version), bytes).await;
+            let outcome = self
+                .0
+                .loader
+                .store()
+                .cas_head(&self.0.branch, Some(&base.version), bytes)
+                .await;
             let newest = match outcome {
                 CasOutcome::Swapped(version) => Newest { db, version },
                 CasOutcome::Failed(error) => {
@@ -252,7 +283,10 @@ impl Connection {
         let mut pending = old.pending.clone();
         let new = tail.pending().len() - transactions;
         for transaction in &tail.pending()[new..] {
-            pending.push(Pending { nonce: self.0.environment.random(), ..transaction.clone() });
+            pending.push(Pending {
+                nonce: self.0.environment.random(),
+                ..transaction.clone()
+            });
         }
         let mut head = Head {
             generation: old.generation + 1,
@@ -281,7 +315,10 @@ impl Connection {
             .encode()
             .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;
         let schema = Arc::clone(db.schema());
-        Ok((Db::from_parts(Arc::clone(&self.0.loader), Arc::new(head), schema), bytes))
+        Ok((
+            Db::from_parts(Arc::clone(&self.0.loader), Arc::new(head), schema),
+            bytes,
+        ))
     }
 
     /// Reads the head after an answer that may hide a success: the newest value if the commit is in it.
@@ -315,7 +352,12 @@ pub(super) async fn create(
 ) -> Result<Newest> {
     let store = loader.store();
     let none = CommitHash([0; 32]);
-    let pending = Pending { t: 0, instant: 0, nonce: environment.random(), tables: Vec::new() };
+    let pending = Pending {
+        t: 0,
+        instant: 0,
+        nonce: environment.random(),
+        tables: Vec::new(),
+    };
     let mut head = Head {
         database: DatabaseId(environment.random()),
         branch: branch.clone(),
@@ -332,7 +374,9 @@ pub(super) async fn create(
         log: sorted_bootstrap(),
     };
     head.commit = commit_after(&head, head.commit, 1);
-    let bytes = head.encode().ok_or_else(|| Error::invalid("the bootstrap does not fit in a head"))?;
+    let bytes = head
+        .encode()
+        .ok_or_else(|| Error::invalid("the bootstrap does not fit in a head"))?;
     let commit = head.commit;
     match store.cas_head(branch, None, bytes).await {
         CasOutcome::Swapped(version) => {
@@ -371,10 +415,15 @@ fn sorted_bootstrap() -> Vec<crate::datom::Datom> {
 
 /// The id of the last commit of a head whose last `new` pending ones follow `before`.
 fn commit_after(head: &Head, before: CommitId, new: usize) -> CommitId {
-    head.pending[head.pending.len() - new..].iter().fold(before, |parent, pending| {
-        let digest = pending.digest(head.log_of(pending.t));
-        CommitId { t: pending.t, hash: pending.hash(parent.hash, &digest) }
-    })
+    head.pending[head.pending.len() - new..]
+        .iter()
+        .fold(before, |parent, pending| {
+            let digest = pending.digest(head.log_of(pending.t));
+            CommitId {
+                t: pending.t,
+                hash: pending.hash(parent.hash, &digest),
+            }
+        })
 }
 
 fn settle_all(requests: impl Iterator<Item = Arc<Request>>, error: Error) {
@@ -390,4 +439,3 @@ fn settle_all(requests: impl Iterator<Item = Arc<Request>>, error: Error) {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
-

@@ -317,8 +317,9 @@ fn looks_like_a_basis(text: &str) -> bool {
 }
 
 fn starts_like_a_date(text: &str) -> bool {
-    matches!(text.as_bytes(), [a, b, c, d, b'-', e, ..]
-        if [a, b, c, d, e].iter().all(|digit| digit.is_ascii_digit()))
+    text.split_once('-').is_some_and(|(year, rest)| {
+        year.len() == 4 && all_digits(year) && rest.starts_with(|c: char| c.is_ascii_digit())
+    })
 }
 
 fn all_digits(text: &str) -> bool {

@@ -38,7 +38,12 @@ pub(crate) async fn checkpoint(db: &Db, writer: &mut NodeWriter) -> Result<Head>
         covered: db.0.t + 1,
         trees,
         schema,
-        tables: db.0.tables.iter().map(|(name, count)| (Arc::clone(name), *count)).collect(),
+        tables: db
+            .0
+            .tables
+            .iter()
+            .map(|(name, count)| (Arc::clone(name), *count))
+            .collect(),
         next_entid: db.0.next_entid,
     };
     let (commits, commit) = record_commits(db, &checkpoint, writer).await?;
@@ -71,7 +76,11 @@ async fn record_commits(
             pending: pending.clone(),
             other_parents: Vec::new(),
             digest,
-            covered: if last { checkpoint.covered } else { head.checkpoint.covered },
+            covered: if last {
+                checkpoint.covered
+            } else {
+                head.checkpoint.covered
+            },
             checkpoint: last.then(|| checkpoint.clone()),
         };
         parent = record.hash;
@@ -85,8 +94,20 @@ async fn record_commits(
 async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
     let old = &db.0.checkpoint;
     let tail = &db.0.tail;
-    let eavt = edit(db, writer, TreeName::Eavt, changes(tail.deltas(Index::Eavt))).await?;
-    let aevt = edit(db, writer, TreeName::Aevt, changes(tail.deltas(Index::Aevt))).await?;
+    let eavt = edit(
+        db,
+        writer,
+        TreeName::Eavt,
+        changes(tail.deltas(Index::Eavt)),
+    )
+    .await?;
+    let aevt = edit(
+        db,
+        writer,
+        TreeName::Aevt,
+        changes(tail.deltas(Index::Aevt)),
+    )
+    .await?;
 
     // What the trees held and the tail superseded comes out of the trees, with its `tx`.
     // `:db/noHistory` rules as it was before the last transaction: a change of it checkpoints at once, so
@@ -94,8 +115,11 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
     let mut governing = Schema::clone(&db.0.checkpoint_schema);
     let last = tail.log().partition_point(|datom| datom.tx.t() < db.0.t);
     governing.fold(&tail.log()[..last]);
-    let keeps_history =
-        |a: Entid| governing.attribute(a).is_none_or(|attribute| !attribute.no_history);
+    let keeps_history = |a: Entid| {
+        governing
+            .attribute(a)
+            .is_none_or(|attribute| !attribute.no_history)
+    };
     let mut superseded: Vec<Datom> = eavt.removed;
     superseded.extend(eavt.replaced);
     superseded.extend(tail.superseded().cloned());
@@ -121,7 +145,11 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
             (&mut history_avet, &history_aevt.tree, TreeName::HistoryAvet),
         ] {
             let source = if gained { from } else { old.tree(to) };
-            let wrap = if gained { Change::Insert } else { Change::Delete };
+            let wrap = if gained {
+                Change::Insert
+            } else {
+                Change::Delete
+            };
             let range = Range::prefix(Components::all().a(a));
             let mut slices = tree_slices(db, source, range);
             while let Some(slice) = slices.try_next().await? {
@@ -182,7 +210,9 @@ fn moved_in_avet(now: &Schema, checkpoint: &Schema) -> Vec<(Entid, bool)> {
     checkpoint
         .attributes()
         .filter_map(|old| {
-            let in_avet = now.attribute(old.id).is_some_and(|attribute| attribute.in_avet());
+            let in_avet = now
+                .attribute(old.id)
+                .is_some_and(|attribute| attribute.in_avet());
             (in_avet != old.in_avet()).then_some((old.id, in_avet))
         })
         .collect()

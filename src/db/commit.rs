@@ -198,7 +198,13 @@ impl Checkpoint {
         if next_entid < Entid::FIRST_USER || next_entid > Entid::TX0 {
             return Err(Malformed("the next entity id is out of range"));
         }
-        Ok(Self { covered, trees, schema, tables, next_entid })
+        Ok(Self {
+            covered,
+            trees,
+            schema,
+            tables,
+            next_entid,
+        })
     }
 }
 
@@ -244,8 +250,9 @@ impl CommitRecord {
         let pending = Pending::decode(input)?;
         let hash = CommitHash(input.array()?);
         let parents = input.count(CommitHash::LEN)?;
-        let other_parents =
-            (0..parents).map(|_| input.array().map(CommitHash)).collect::<Result<_, _>>()?;
+        let other_parents = (0..parents)
+            .map(|_| input.array().map(CommitHash))
+            .collect::<Result<_, _>>()?;
         let digest = input.array()?;
         let covered = input.varint()?;
         let checkpoint = match input.u8()? {
@@ -257,7 +264,14 @@ impl CommitRecord {
         if covered > pending.t.saturating_add(1) {
             return Err(Malformed("its checkpoint is younger than itself"));
         }
-        Ok(Self { pending, hash, other_parents, digest, covered, checkpoint })
+        Ok(Self {
+            pending,
+            hash,
+            other_parents,
+            digest,
+            covered,
+            checkpoint,
+        })
     }
 }
 
@@ -301,5 +315,7 @@ fn encode_tables(tables: &[(Arc<str>, u64)], out: &mut Writer) {
 
 fn decode_tables(input: &mut Reader<'_>) -> Result<Vec<(Arc<str>, u64)>, Malformed> {
     let count = input.count(2)?;
-    (0..count).map(|_| Ok((input.text()?.into(), input.varint()?))).collect()
+    (0..count)
+        .map(|_| Ok((input.text()?.into(), input.varint()?)))
+        .collect()
 }

@@ -31,7 +31,9 @@ impl Db {
         if let (Index::Avet, Some(a)) = (index, components.a)
             && !self.in_avet(a)
         {
-            let name = self.ident(a).map_or_else(|| a.to_string(), ToString::to_string);
+            let name = self
+                .ident(a)
+                .map_or_else(|| a.to_string(), ToString::to_string);
             return Err(Error::invalid(format!(
                 "{name} does not lie in avet; give it :db/index true, or ask aevt"
             )));
@@ -47,8 +49,11 @@ impl Db {
                 let loader = std::sync::Arc::clone(&loader);
                 async move {
                     loader.resolve(&slice.leaf, slice.rows.clone()).await?;
-                    let datoms: Vec<_> =
-                        slice.rows.clone().map(|row| Ok(slice.leaf.datom(row))).collect();
+                    let datoms: Vec<_> = slice
+                        .rows
+                        .clone()
+                        .map(|row| Ok(slice.leaf.datom(row)))
+                        .collect();
                     Ok(stream::iter(datoms))
                 }
             })
@@ -61,7 +66,9 @@ impl Db {
         let mut slices = self.scan(index, range.clone());
         let mut datoms = Vec::new();
         while let Some(slice) = slices.try_next().await? {
-            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            self.loader()
+                .resolve(&slice.leaf, slice.rows.clone())
+                .await?;
             datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
         }
         Ok(datoms)
@@ -78,13 +85,22 @@ impl Db {
     /// Views of history and `since` have no counts in their trees and are scanned.
     pub(crate) async fn count(&self, index: Index, range: &Range) -> Result<u64> {
         if self.0.since.is_some() || self.0.history || index == Index::Log {
-            let rows = self.scan(index, range.clone()).map_ok(|slice| slice.rows.len() as u64);
-            return rows.try_fold(0, |sum, rows| std::future::ready(Ok(sum + rows))).await;
+            let rows = self
+                .scan(index, range.clone())
+                .map_ok(|slice| slice.rows.len() as u64);
+            return rows
+                .try_fold(0, |sum, rows| std::future::ready(Ok(sum + rows)))
+                .await;
         }
         let tree = self.0.checkpoint.tree(TreeName::current(index));
         let stored = tree::count(self.loader(), tree, range).await?;
-        stored.checked_add_signed(self.0.tail.count(index, range)).ok_or_else(|| {
-            Error::corrupt(format!("{} tree", tree.name), "the tail deletes more than it holds")
-        })
+        stored
+            .checked_add_signed(self.0.tail.count(index, range))
+            .ok_or_else(|| {
+                Error::corrupt(
+                    format!("{} tree", tree.name),
+                    "the tail deletes more than it holds",
+                )
+            })
     }
 }

@@ -81,7 +81,12 @@ impl Head {
         encode_tree(&self.commits, &mut out);
         // Room for a location index, which repacking will write.
         out.u8(0);
-        match self.schema.as_ref().map(schema_frame).filter(|frame| frame.len() <= SCHEMA_BYTES_MAX) {
+        match self
+            .schema
+            .as_ref()
+            .map(schema_frame)
+            .filter(|frame| frame.len() <= SCHEMA_BYTES_MAX)
+        {
             Some(frame) => out.bytes(&frame),
             None => out.count(0),
         }
@@ -110,13 +115,19 @@ impl Head {
             .ok_or_else(|| corrupt(Malformed("it is cut short")))?;
         let mut input = Reader::new(body);
         if input.array::<8>().map_err(corrupt)? != *MAGIC {
-            return Err(corrupt(Malformed("it is no head of a DatomFusion database")));
+            return Err(corrupt(Malformed(
+                "it is no head of a DatomFusion database",
+            )));
         }
         let version = input.u32().map_err(corrupt)?;
         // Before the checksum: a newer release may place it elsewhere.
         if version > FORMAT_VERSION {
             let object = object.to_owned();
-            return Err(Error::NewerFormat { object, version, supported: FORMAT_VERSION });
+            return Err(Error::NewerFormat {
+                object,
+                version,
+                supported: FORMAT_VERSION,
+            });
         }
         if blake3::hash(body).as_bytes() != checksum {
             return Err(corrupt(Malformed("its checksum does not match")));
@@ -131,21 +142,29 @@ impl Head {
             let branch = BranchName::try_new(input.text()?)
                 .map_err(|_| Malformed("its branch has no valid name"))?;
             let (generation, gc_epoch) = (input.varint()?, input.varint()?);
-            let commit = CommitId { t: input.varint()?, hash: CommitHash(input.array()?) };
+            let commit = CommitId {
+                t: input.varint()?,
+                hash: CommitHash(input.array()?),
+            };
             let checkpoint = Checkpoint::decode(input)?;
             let checkpoint_commit = CommitHash(input.array()?);
             let checkpoint_instant = input.zigzag()?;
             let commits = decode_tree(TreeName::Commits, input)?;
             if input.u8()? != 0 {
-                return Err(Malformed("it names a location index, which this version has not"));
+                return Err(Malformed(
+                    "it names a location index, which this version has not",
+                ));
             }
             let schema = input.bytes()?;
             let next_entid = Entid(input.zigzag()?);
             let count = input.count(18)?;
-            let pending =
-                (0..count).map(|_| Pending::decode(input)).collect::<Result<Vec<_>, _>>()?;
+            let pending = (0..count)
+                .map(|_| Pending::decode(input))
+                .collect::<Result<Vec<_>, _>>()?;
             if input.u8()? != 0 {
-                return Err(Malformed("it names tail segments, which this version has not"));
+                return Err(Malformed(
+                    "it names tail segments, which this version has not",
+                ));
             }
             let head = Self {
                 database,
@@ -176,17 +195,28 @@ impl Head {
 
     /// What must hold between the parts of a head.
     fn check(&self) -> Result<(), Malformed> {
-        let consecutive = self.pending.iter().zip(self.checkpoint.covered..).all(|(p, t)| p.t == t);
+        let consecutive = self
+            .pending
+            .iter()
+            .zip(self.checkpoint.covered..)
+            .all(|(p, t)| p.t == t);
         let pending = self.pending.len() as u64;
         if !consecutive || self.checkpoint.covered + pending != self.commit.t.saturating_add(1) {
             return Err(Malformed("its commits are not consecutive"));
         }
         let order = TreeName::Log.order();
-        if !self.log.is_sorted_by(|left, right| order.compare(left, right).is_lt()) {
+        if !self
+            .log
+            .is_sorted_by(|left, right| order.compare(left, right).is_lt())
+        {
             return Err(Malformed("its tail is not sorted"));
         }
         let ts = self.checkpoint.covered..=self.commit.t;
-        if !self.log.iter().all(|datom| datom.tx.0.is_tx() && ts.contains(&datom.tx.t())) {
+        if !self
+            .log
+            .iter()
+            .all(|datom| datom.tx.0.is_tx() && ts.contains(&datom.tx.t()))
+        {
             return Err(Malformed("its tail has datoms of other transactions"));
         }
         if self.next_entid < Entid::FIRST_USER || self.next_entid > Entid::TX0 {
@@ -204,8 +234,10 @@ pub(crate) fn schema_frame(schema: &Schema) -> Vec<u8> {
 /// The facts of a schema as a leaf, in EAVT order; the transactions that said them do not matter.
 pub(crate) fn schema_node(schema: &Schema) -> Node {
     let tx = crate::datom::TxId::from_t(0);
-    let datoms: Vec<_> =
-        schema.facts().map(|(e, a, v)| Datom::add(e, a, v.clone(), tx)).collect();
+    let datoms: Vec<_> = schema
+        .facts()
+        .map(|(e, a, v)| Datom::add(e, a, v.clone(), tx))
+        .collect();
     Node::Leaf(Leaf::from_datoms(&datoms))
 }
 
@@ -250,9 +282,13 @@ fn decode_log(input: &mut Reader<'_>, object: &str) -> Result<Vec<Datom>> {
     for large in log.iter().filter_map(large) {
         let body = input.bytes().map_err(corrupt)?;
         if NodeId::of(body) != large.hash || body.len() as u64 != large.len {
-            return Err(Error::corrupt(object, "a value of its tail has another hash"));
+            return Err(Error::corrupt(
+                object,
+                "a value of its tail has another hash",
+            ));
         }
-        if large.value_type != crate::value::ValueType::Bytes && std::str::from_utf8(body).is_err() {
+        if large.value_type != crate::value::ValueType::Bytes && std::str::from_utf8(body).is_err()
+        {
             return Err(Error::corrupt(object, "a text of its tail is not UTF-8"));
         }
         // A second datom with the same value finds the body in place.
@@ -262,7 +298,11 @@ fn decode_log(input: &mut Reader<'_>, object: &str) -> Result<Vec<Datom>> {
 }
 
 fn large(datom: &Datom) -> Option<&Large> {
-    if let Value::Large(large) = &datom.v { Some(large) } else { None }
+    if let Value::Large(large) = &datom.v {
+        Some(large)
+    } else {
+        None
+    }
 }
 
 /// Decodes a node inside the head, which the head's own checksum vouches for.

@@ -64,9 +64,8 @@ impl Db {
             };
             let upto = slice.rows.end - 1;
             let reach = at
-                + deltas[at..].partition_point(|delta| {
-                    slice.leaf.compare(upto, order, &delta.datom).is_ge()
-                });
+                + deltas[at..]
+                    .partition_point(|delta| slice.leaf.compare(upto, order, &delta.datom).is_ge());
             let merged = if reach == at {
                 slice
             } else {
@@ -120,7 +119,9 @@ impl Db {
                     source.fill().await?;
                 }
                 for (at, source) in sources.iter().enumerate() {
-                    let Some(next) = source.buffer.front() else { continue };
+                    let Some(next) = source.buffer.front() else {
+                        continue;
+                    };
                     if least.is_none_or(|(_, datom)| order.compare(next, datom).is_lt()) {
                         least = Some((at, next));
                     }
@@ -140,9 +141,15 @@ impl Db {
 /// The leaves of a range of a tree, in order.
 pub(super) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
     let scan = Scan::new(tree, range, Direction::Forward);
-    stream::try_unfold((scan, Arc::clone(db.loader())), |(mut scan, loader)| async move {
-        Ok(scan.next(&loader).await?.map(|slice| (slice, (scan, loader))))
-    })
+    stream::try_unfold(
+        (scan, Arc::clone(db.loader())),
+        |(mut scan, loader)| async move {
+            Ok(scan
+                .next(&loader)
+                .await?
+                .map(|slice| (slice, (scan, loader))))
+        },
+    )
     .boxed()
 }
 
@@ -154,13 +161,19 @@ struct Source {
 
 impl Source {
     fn new(slices: Slices) -> Self {
-        Self { slices, buffer: VecDeque::new() }
+        Self {
+            slices,
+            buffer: VecDeque::new(),
+        }
     }
 
     async fn fill(&mut self) -> Result<()> {
         while self.buffer.is_empty() {
-            let Some(slice) = self.slices.try_next().await? else { break };
-            self.buffer.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
+            let Some(slice) = self.slices.try_next().await? else {
+                break;
+            };
+            self.buffer
+                .extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
         }
         Ok(())
     }
@@ -178,8 +191,7 @@ fn overlay(slice: &LeafSlice, order: TreeOrder, deltas: &[Delta]) -> Result<Leaf
             });
         merged.push_run(leaf, row..found);
         row = found;
-        let present =
-            row < slice.rows.end && leaf.compare(row, order, &delta.datom).is_eq();
+        let present = row < slice.rows.end && leaf.compare(row, order, &delta.datom).is_eq();
         if present == (delta.net == Net::Insert) {
             return Err(contradiction(&delta.datom));
         }
@@ -208,7 +220,10 @@ fn appended(deltas: &[Delta]) -> Result<Option<LeafSlice>> {
 }
 
 fn contradiction(datom: &Datom) -> Error {
-    Error::corrupt(format!("datom {datom}"), "the tail and the trees disagree on whether it holds")
+    Error::corrupt(
+        format!("datom {datom}"),
+        "the tail and the trees disagree on whether it holds",
+    )
 }
 
 /// The rows of later transactions, or nothing.
@@ -227,7 +242,10 @@ fn later(slice: &LeafSlice, since: u64) -> Option<LeafSlice> {
 }
 
 fn partition_while(items: &[i64], keep: impl Fn(&i64) -> bool) -> usize {
-    items.iter().position(|item| !keep(item)).unwrap_or(items.len())
+    items
+        .iter()
+        .position(|item| !keep(item))
+        .unwrap_or(items.len())
 }
 
 /// The first of `len` places where `before` no longer holds.
@@ -235,13 +253,20 @@ fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (0, len);
     while low < high {
         let middle = low.midpoint(high);
-        if before(middle) { low = middle + 1 } else { high = middle }
+        if before(middle) {
+            low = middle + 1
+        } else {
+            high = middle
+        }
     }
     low
 }
 
 fn whole(leaf: Leaf) -> LeafSlice {
-    LeafSlice { rows: 0..leaf.len(), leaf: Arc::new(leaf) }
+    LeafSlice {
+        rows: 0..leaf.len(),
+        leaf: Arc::new(leaf),
+    }
 }
 
 fn slice_of(datoms: &[Datom]) -> Option<LeafSlice> {

@@ -20,8 +20,10 @@ impl Db {
     /// that keep no count and for the rare change that moves an attribute to another table.
     pub(crate) async fn recount(&self, namespace: &str) -> Result<u64> {
         let mut entities = Vec::new();
-        let attributes =
-            self.schema().attributes().filter(|a| table_of(&a.ident) == Some(namespace));
+        let attributes = self
+            .schema()
+            .attributes()
+            .filter(|a| table_of(&a.ident) == Some(namespace));
         for attribute in attributes {
             let range = Range::prefix(Components::all().a(attribute.id));
             let mut slices = self.scan(Index::Aevt, range);

@@ -56,10 +56,14 @@ impl Tail {
     ) -> Self {
         debug_assert!(log.is_sorted_by(|a, b| TreeName::Log.order().compare(a, b).is_lt()));
         let mut by_fact: Vec<&Datom> = log.iter().collect();
-        let order = TreeOrder { index: Index::Eavt, keys_tx: true };
+        let order = TreeOrder {
+            index: Index::Eavt,
+            keys_tx: true,
+        };
         by_fact.sort_unstable_by(|left, right| order.compare(left, right));
-        let same_fact =
-            |left: &&Datom, right: &&Datom| left.e == right.e && left.a == right.a && left.v == right.v;
+        let same_fact = |left: &&Datom, right: &&Datom| {
+            left.e == right.e && left.a == right.a && left.v == right.v
+        };
         let eavt: Vec<Delta> = by_fact
             .chunk_by(same_fact)
             .filter_map(|said| {
@@ -70,7 +74,10 @@ impl Tail {
                     (false, false) => Net::Delete,
                     (true, false) => return None,
                 };
-                Some(Delta { datom: (*last).clone(), net })
+                Some(Delta {
+                    datom: (*last).clone(),
+                    net,
+                })
             })
             .collect();
         let sorted = |index, mut deltas: Vec<Delta>| {
@@ -79,9 +86,17 @@ impl Tail {
             deltas
         };
         let aevt = sorted(Index::Aevt, eavt.clone());
-        let avet = eavt.iter().filter(|delta| in_avet(delta.datom.a)).cloned().collect();
+        let avet = eavt
+            .iter()
+            .filter(|delta| in_avet(delta.datom.a))
+            .cloned()
+            .collect();
         let avet = sorted(Index::Avet, avet);
-        Self { log, pending, current: [eavt, aevt, avet] }
+        Self {
+            log,
+            pending,
+            current: [eavt, aevt, avet],
+        }
     }
 
     /// Every datom, in LOG order.
@@ -107,10 +122,10 @@ impl Tail {
     /// Where the net changes in `range` lie among [`Tail::deltas`].
     pub(crate) fn rows(&self, index: Index, range: &Range) -> std::ops::Range<usize> {
         let deltas = self.deltas(index);
-        let start = deltas
-            .partition_point(|delta| range.locate(index, &delta.datom) == Ordering::Less);
-        let end = deltas
-            .partition_point(|delta| range.locate(index, &delta.datom) != Ordering::Greater);
+        let start =
+            deltas.partition_point(|delta| range.locate(index, &delta.datom) == Ordering::Less);
+        let end =
+            deltas.partition_point(|delta| range.locate(index, &delta.datom) != Ordering::Greater);
         start..end.max(start)
     }
 
@@ -133,9 +148,7 @@ impl Tail {
         self.log.iter().filter(move |datom| {
             !datom.added
                 || eavt
-                    .binary_search_by(|delta| {
-                        TreeName::Eavt.order().compare(&delta.datom, datom)
-                    })
+                    .binary_search_by(|delta| TreeName::Eavt.order().compare(&delta.datom, datom))
                     .map_or(true, |row| {
                         eavt[row].net == Net::Delete || eavt[row].datom.tx != datom.tx
                     })
@@ -150,7 +163,13 @@ mod tests {
     use crate::value::Value;
 
     fn datom(e: i64, v: i64, t: u64, added: bool) -> Datom {
-        Datom { e: Entid(e), a: Entid(2000), v: Value::Long(v), tx: TxId::from_t(t), added }
+        Datom {
+            e: Entid(e),
+            a: Entid(2000),
+            v: Value::Long(v),
+            tx: TxId::from_t(t),
+            added,
+        }
     }
 
     #[test]
@@ -164,12 +183,25 @@ mod tests {
             datom(4, 4, 2, true),
         ];
         let tail = Tail::new(log, Vec::new(), |_| false);
-        let nets: Vec<_> =
-            tail.deltas(Index::Eavt).iter().map(|d| (d.datom.e.0, d.datom.tx.t(), d.net)).collect();
-        assert_eq!(nets, [(1, 1, Net::Insert), (3, 1, Net::Delete), (4, 2, Net::Replace)]);
+        let nets: Vec<_> = tail
+            .deltas(Index::Eavt)
+            .iter()
+            .map(|d| (d.datom.e.0, d.datom.tx.t(), d.net))
+            .collect();
+        assert_eq!(
+            nets,
+            [
+                (1, 1, Net::Insert),
+                (3, 1, Net::Delete),
+                (4, 2, Net::Replace)
+            ]
+        );
         assert_eq!(tail.count(Index::Eavt, &Range::all()), 0);
         let superseded: Vec<_> = tail.superseded().map(|d| (d.e.0, d.added)).collect();
         assert_eq!(superseded, [(2, true), (3, false), (4, false), (2, false)]);
-        assert!(tail.deltas(Index::Avet).is_empty(), "the attribute is not indexed");
+        assert!(
+            tail.deltas(Index::Avet).is_empty(),
+            "the attribute is not indexed"
+        );
     }
 }

@@ -51,7 +51,10 @@ impl Db {
         for tree in head.checkpoint.trees.iter().chain([&head.commits]) {
             let report = tree::verify(self.loader(), tree).await?;
             if let Some(fault) = report.fault {
-                return Err(Error::corrupt(format!("{} tree", tree.name), format!("node {}: {}", fault.node, fault.reason)));
+                return Err(Error::corrupt(
+                    format!("{} tree", tree.name),
+                    format!("node {}: {}", fault.node, fault.reason),
+                ));
             }
             verified.nodes += report.nodes;
             verified.datoms += report.datoms;
@@ -66,12 +69,29 @@ impl Db {
         Ok(verified)
     }
 
+    /// Checks every frame of every pack in the store, also those that nothing refers to any more.
+    ///
+    /// Returns the number of frames. One request to list, one a pack.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] with the first fault; [`Error::Store`].
+    pub async fn verify_packs(&self) -> Result<u64> {
+        let mut frames = 0;
+        for pack in self.store().list_packs().await? {
+            frames += self.loader().verify_pack(pack.id).await?;
+        }
+        Ok(frames)
+    }
+
     /// The datoms of one of the head's trees, large values with their bodies.
     async fn tree_datoms(&self, name: TreeName) -> Result<Vec<Datom>> {
         let mut slices = tree_slices(self, self.0.head.checkpoint.tree(name), Range::all());
         let mut datoms = Vec::new();
         while let Some(slice) = slices.try_next().await? {
-            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            self.loader()
+                .resolve(&slice.leaf, slice.rows.clone())
+                .await?;
             datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
         }
         Ok(datoms)
@@ -92,7 +112,11 @@ impl Db {
             let mut said = said;
             said.sort_unstable_by(|left, right| order.compare(left, right));
             let stored = self.tree_datoms(name).await?;
-            let differs = said.iter().copied().zip(&stored).find(|(said, stored)| said != stored);
+            let differs = said
+                .iter()
+                .copied()
+                .zip(&stored)
+                .find(|(said, stored)| said != stored);
             if let Some((said, stored)) = differs {
                 return Err(Error::corrupt(
                     format!("{name} tree"),
@@ -102,7 +126,11 @@ impl Db {
             if said.len() != stored.len() {
                 return Err(Error::corrupt(
                     format!("{name} tree"),
-                    format!("it holds {} datoms, the log says {}", stored.len(), said.len()),
+                    format!(
+                        "it holds {} datoms, the log says {}",
+                        stored.len(),
+                        said.len()
+                    ),
                 ));
             }
         }
@@ -122,17 +150,26 @@ impl Db {
                 let end = log.partition_point(|datom| datom.tx.t() <= t);
                 let digest = record.pending.digest(&log[start..end]);
                 if t != expected || digest != record.digest {
-                    return Err(Error::corrupt(format!("commit t={t}"), "its data has another digest"));
+                    return Err(Error::corrupt(
+                        format!("commit t={t}"),
+                        "its data has another digest",
+                    ));
                 }
                 parent = record.pending.hash(parent, &digest);
                 if parent != record.hash {
-                    return Err(Error::corrupt(format!("commit t={t}"), "its id does not follow"));
+                    return Err(Error::corrupt(
+                        format!("commit t={t}"),
+                        "its id does not follow",
+                    ));
                 }
                 expected = t + 1;
             }
         }
         if expected != covered || parent != head.checkpoint_commit {
-            return Err(Error::corrupt("commits", "they do not lead to the checkpoint"));
+            return Err(Error::corrupt(
+                "commits",
+                "they do not lead to the checkpoint",
+            ));
         }
         for pending in &head.pending {
             parent = pending.hash(parent, &pending.digest(head.log_of(pending.t)));
@@ -146,7 +183,10 @@ impl Db {
 
 /// Folds a log into what holds and what is history.
 fn replay(log: &[Datom]) -> Result<Replayed> {
-    let mut replayed = Replayed { schema: Schema::bootstrap(), ..Replayed::default() };
+    let mut replayed = Replayed {
+        schema: Schema::bootstrap(),
+        ..Replayed::default()
+    };
     for said in log.chunk_by(|left, right| left.tx == right.tx) {
         let forgets = |schema: &Schema, a| schema.attribute(a).is_some_and(|a| a.no_history);
         let mut seen = BTreeSet::new();

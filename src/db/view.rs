@@ -51,7 +51,10 @@ impl Db {
     /// As [`Db::as_of`].
     pub async fn since(&self, point: impl Into<TimePoint>) -> Result<Self> {
         let t = self.t_of(&point.into()).await?;
-        Ok(self.viewed(Some(self.0.since.map_or(t, |since| since.max(t))), self.0.history))
+        Ok(self.viewed(
+            Some(self.0.since.map_or(t, |since| since.max(t))),
+            self.0.history,
+        ))
     }
 
     /// Every datom of this value's past: what holds, what was superseded, and the retractions.
@@ -92,7 +95,11 @@ impl Db {
         if since == self.0.since && history == self.0.history {
             return self.clone();
         }
-        Self(Arc::new(Inner { since, history, ..Inner::clone(&self.0) }))
+        Self(Arc::new(Inner {
+            since,
+            history,
+            ..Inner::clone(&self.0)
+        }))
     }
 
     /// The `t` of a point in time, which must lie in this value's past.
@@ -133,12 +140,26 @@ impl Db {
         if let Some(datom) = in_tail {
             return Ok(datom.tx.t());
         }
-        let edge = |at| Some(Edge { at, inclusive: true });
+        let edge = |at| {
+            Some(Edge {
+                at,
+                inclusive: true,
+            })
+        };
         let range = Range {
             from: edge(Components::all().a(attrs::TX_INSTANT)),
-            to: edge(Components::all().a(attrs::TX_INSTANT).v(Value::Instant(instant))),
+            to: edge(
+                Components::all()
+                    .a(attrs::TX_INSTANT)
+                    .v(Value::Instant(instant)),
+            ),
         };
-        let last = tree::last(self.loader(), self.0.checkpoint.tree(TreeName::Avet), &range).await?;
+        let last = tree::last(
+            self.loader(),
+            self.0.checkpoint.tree(TreeName::Avet),
+            &range,
+        )
+        .await?;
         last.map(|datom| datom.tx.t()).ok_or_else(|| {
             Error::invalid("that instant lies before the database's first transaction (1970-01-01)")
         })
@@ -150,10 +171,18 @@ impl Db {
         if let Some((t, hash)) = commit.split_once('-') {
             let t: u64 = t.parse().map_err(|_| unknown())?;
             let found = self.commit_hash(t).await?.ok_or_else(unknown)?;
-            return found.to_string().starts_with(hash).then_some(t).ok_or_else(unknown);
+            return found
+                .to_string()
+                .starts_with(hash)
+                .then_some(t)
+                .ok_or_else(unknown);
         }
         for t in (0..=self.0.t).rev() {
-            if self.commit_hash(t).await?.is_some_and(|hash| hash.to_string().starts_with(commit)) {
+            if self
+                .commit_hash(t)
+                .await?
+                .is_some_and(|hash| hash.to_string().starts_with(commit))
+            {
                 return Ok(t);
             }
         }
@@ -181,7 +210,10 @@ impl Db {
     async fn commit_record(&self, t: u64) -> Result<CommitRecord> {
         let records = self.commit_records(t, t).await?;
         records.into_iter().next().ok_or_else(|| {
-            Error::corrupt(format!("commits of branch {}", self.branch()), format!("t={t} is missing"))
+            Error::corrupt(
+                format!("commits of branch {}", self.branch()),
+                format!("t={t} is missing"),
+            )
         })
     }
 
@@ -189,13 +221,21 @@ impl Db {
     pub(crate) async fn commit_records(&self, first: u64, last: u64) -> Result<Vec<CommitRecord>> {
         let edge = |t: u64| {
             let e = Entid(i64::try_from(t).unwrap_or(i64::MAX));
-            Some(Edge { at: Components::all().e(e), inclusive: true })
+            Some(Edge {
+                at: Components::all().e(e),
+                inclusive: true,
+            })
         };
-        let range = Range { from: edge(first), to: edge(last) };
+        let range = Range {
+            from: edge(first),
+            to: edge(last),
+        };
         let mut slices = tree_slices(self, &self.0.head.commits, range);
         let mut records = Vec::new();
         while let Some(slice) = slices.try_next().await? {
-            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            self.loader()
+                .resolve(&slice.leaf, slice.rows.clone())
+                .await?;
             for row in slice.rows.clone() {
                 records.push(CommitRecord::from_datom(&slice.leaf.datom(row))?);
             }
@@ -234,11 +274,20 @@ impl Db {
         let checkpoint = checkpoint.ok_or_else(|| {
             Error::SnapshotExpired(format!("the checkpoint of t={t} is no longer stored"))
         })?;
-        let edge = |t| Some(Edge { at: Components::all().tx(TxId::from_t(t)), inclusive: true });
+        let edge = |t| {
+            Some(Edge {
+                at: Components::all().tx(TxId::from_t(t)),
+                inclusive: true,
+            })
+        };
         let log = if replayed.is_empty() {
             Vec::new()
         } else {
-            self.tree_log(&Range { from: edge(covered), to: edge(t) }).await?
+            self.tree_log(&Range {
+                from: edge(covered),
+                to: edge(t),
+            })
+            .await?
         };
         let instant = records.first().map_or(0, |record| record.pending.instant);
         Ok(Self::assemble(Parts {
@@ -249,7 +298,10 @@ impl Db {
             checkpoint,
             schema: None,
             log,
-            pending: replayed.iter().map(|record| record.pending.clone()).collect(),
+            pending: replayed
+                .iter()
+                .map(|record| record.pending.clone())
+                .collect(),
             next_entid: self.0.next_entid,
         }))
     }
@@ -260,7 +312,9 @@ impl Db {
         let mut slices = tree_slices(self, log, range.clone());
         let mut datoms = Vec::new();
         while let Some(slice) = slices.try_next().await? {
-            self.loader().resolve(&slice.leaf, slice.rows.clone()).await?;
+            self.loader()
+                .resolve(&slice.leaf, slice.rows.clone())
+                .await?;
             datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
         }
         Ok(datoms)
@@ -272,8 +326,16 @@ impl Db {
         from: u64,
         to: Option<u64>,
     ) -> futures::stream::BoxStream<'static, Result<crate::datom::Datom>> {
-        let edge = |t, inclusive| Some(Edge { at: Components::all().tx(TxId::from_t(t)), inclusive });
-        let range = Range { from: edge(from, true), to: to.and_then(|t| edge(t, false)) };
+        let edge = |t, inclusive| {
+            Some(Edge {
+                at: Components::all().tx(TxId::from_t(t)),
+                inclusive,
+            })
+        };
+        let range = Range {
+            from: edge(from, true),
+            to: to.and_then(|t| edge(t, false)),
+        };
         self.stream(Index::Log, range)
     }
 }

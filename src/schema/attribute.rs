@@ -61,7 +61,12 @@ impl Attribute {
         let flag = |a| matches!(facts.get(&a), Some(Value::Boolean(true)));
         let keywords = |a| match facts.get(&a) {
             Some(Value::Tuple(elements)) => Some(
-                elements.iter().flatten().filter_map(Value::as_keyword).cloned().collect(),
+                elements
+                    .iter()
+                    .flatten()
+                    .filter_map(Value::as_keyword)
+                    .cloned()
+                    .collect(),
             ),
             Some(Value::Keyword(keyword)) => Some([keyword.clone()].into()),
             _ => None,

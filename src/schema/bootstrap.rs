@@ -47,20 +47,85 @@ pub(crate) mod attrs {
 
 /// Id, name, type, documentation.
 const ATTRIBUTES: [(Entid, &str, ValueType, &str); 14] = [
-    (attrs::IDENT, "db/ident", ValueType::Keyword, "A name for this entity, unique in the database."),
-    (attrs::VALUE_TYPE, "db/valueType", ValueType::Ref, "The type of an attribute's values."),
-    (attrs::CARDINALITY, "db/cardinality", ValueType::Ref, "How many values an entity can have."),
-    (attrs::UNIQUE, "db/unique", ValueType::Ref, "Whether values are unique, and how."),
-    (attrs::INDEX, "db/index", ValueType::Boolean, "Whether values can be looked up."),
-    (attrs::IS_COMPONENT, "db/isComponent", ValueType::Boolean, "Whether referenced entities are parts."),
-    (attrs::NO_HISTORY, "db/noHistory", ValueType::Boolean, "Whether superseded values are forgotten."),
+    (
+        attrs::IDENT,
+        "db/ident",
+        ValueType::Keyword,
+        "A name for this entity, unique in the database.",
+    ),
+    (
+        attrs::VALUE_TYPE,
+        "db/valueType",
+        ValueType::Ref,
+        "The type of an attribute's values.",
+    ),
+    (
+        attrs::CARDINALITY,
+        "db/cardinality",
+        ValueType::Ref,
+        "How many values an entity can have.",
+    ),
+    (
+        attrs::UNIQUE,
+        "db/unique",
+        ValueType::Ref,
+        "Whether values are unique, and how.",
+    ),
+    (
+        attrs::INDEX,
+        "db/index",
+        ValueType::Boolean,
+        "Whether values can be looked up.",
+    ),
+    (
+        attrs::IS_COMPONENT,
+        "db/isComponent",
+        ValueType::Boolean,
+        "Whether referenced entities are parts.",
+    ),
+    (
+        attrs::NO_HISTORY,
+        "db/noHistory",
+        ValueType::Boolean,
+        "Whether superseded values are forgotten.",
+    ),
     (attrs::DOC, "db/doc", ValueType::String, "Documentation."),
-    (attrs::SCALE, "db/scale", ValueType::Long, "Digits after the point of a bigdec column."),
-    (attrs::FULLTEXT, "db/fulltext", ValueType::Boolean, "Accepted and inert."),
-    (attrs::TUPLE_ATTRS, "db/tupleAttrs", ValueType::Tuple, "The attributes of a composite tuple."),
-    (attrs::TUPLE_TYPE, "db/tupleType", ValueType::Keyword, "The type of all elements of a tuple."),
-    (attrs::TUPLE_TYPES, "db/tupleTypes", ValueType::Tuple, "The type of each element of a tuple."),
-    (attrs::TX_INSTANT, "db/txInstant", ValueType::Instant, "When a transaction was made."),
+    (
+        attrs::SCALE,
+        "db/scale",
+        ValueType::Long,
+        "Digits after the point of a bigdec column.",
+    ),
+    (
+        attrs::FULLTEXT,
+        "db/fulltext",
+        ValueType::Boolean,
+        "Accepted and inert.",
+    ),
+    (
+        attrs::TUPLE_ATTRS,
+        "db/tupleAttrs",
+        ValueType::Tuple,
+        "The attributes of a composite tuple.",
+    ),
+    (
+        attrs::TUPLE_TYPE,
+        "db/tupleType",
+        ValueType::Keyword,
+        "The type of all elements of a tuple.",
+    ),
+    (
+        attrs::TUPLE_TYPES,
+        "db/tupleTypes",
+        ValueType::Tuple,
+        "The type of each element of a tuple.",
+    ),
+    (
+        attrs::TX_INSTANT,
+        "db/txInstant",
+        ValueType::Instant,
+        "When a transaction was made.",
+    ),
 ];
 
 const IDENTS: [(Entid, &str); 7] = [
@@ -92,7 +157,11 @@ pub(crate) fn bootstrap_datoms() -> Vec<Datom> {
     }
     for value_type in ValueType::ALL {
         let ident = Keyword::qualified("db.type", value_type.name());
-        say(attrs::type_id(value_type), attrs::IDENT, Value::Keyword(ident));
+        say(
+            attrs::type_id(value_type),
+            attrs::IDENT,
+            Value::Keyword(ident),
+        );
     }
     for (e, ident) in IDENTS {
         say(e, attrs::IDENT, Value::Keyword(Keyword::new(ident)));

@@ -27,14 +27,21 @@ pub(crate) struct Demands {
 /// Why it is refused.
 pub(crate) fn demands(old: Option<&Attribute>, new: Option<&Attribute>) -> Result<Demands, String> {
     let Some(new) = new else {
-        return Ok(Demands { unused: old.is_some(), checkpoint: true, ..Demands::default() });
+        return Ok(Demands {
+            unused: old.is_some(),
+            checkpoint: true,
+            ..Demands::default()
+        });
     };
     whole(new)?;
     let Some(old) = old else {
         return Ok(Demands::default());
     };
     let refuse = |what: &str| {
-        Err(format!("{what} of {} cannot change; make a new attribute and copy the facts", new.ident))
+        Err(format!(
+            "{what} of {} cannot change; make a new attribute and copy the facts",
+            new.ident
+        ))
     };
     if old.value_type != new.value_type {
         return refuse(":db/valueType");
@@ -70,15 +77,21 @@ fn whole(attribute: &Attribute) -> Result<(), String> {
             return Err(format!("{ident} has a :db/scale but is no :db.type/bigdec"));
         }
         if !(0..=38).contains(&scale) {
-            return Err(format!(":db/scale of {ident} must be from 0 to 38, got {scale}"));
+            return Err(format!(
+                ":db/scale of {ident} must be from 0 to 38, got {scale}"
+            ));
         }
     }
     let is_tuple = attribute.value_type == ValueType::Tuple;
     if attribute.tuple_attrs.is_some() {
-        return Err(format!("{ident} is a composite tuple, which this release does not maintain"));
+        return Err(format!(
+            "{ident} is a composite tuple, which this release does not maintain"
+        ));
     }
     if is_tuple != attribute.tuple_types.is_some() {
-        return Err(format!("{ident} must have both :db.type/tuple and :db/tupleType(s), or neither"));
+        return Err(format!(
+            "{ident} must have both :db.type/tuple and :db/tupleType(s), or neither"
+        ));
     }
     Ok(())
 }

@@ -52,7 +52,14 @@ pub(super) struct Checker<'a> {
 
 impl<'a> Checker<'a> {
     pub(super) fn new(db: &'a Db, data: &'a TxData, tx: TxId, next_entid: Entid) -> Self {
-        Self { db, data, tx, next_entid, cells: BTreeMap::new(), attributes: HashMap::new() }
+        Self {
+            db,
+            data,
+            tx,
+            next_entid,
+            cells: BTreeMap::new(),
+            attributes: HashMap::new(),
+        }
     }
 
     fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
@@ -60,7 +67,9 @@ impl<'a> Checker<'a> {
     }
 
     fn cell(&mut self, e: Entid, attribute: &Arc<Attribute>) -> &mut Cell {
-        self.attributes.entry(attribute.id).or_insert_with(|| Arc::clone(attribute));
+        self.attributes
+            .entry(attribute.id)
+            .or_insert_with(|| Arc::clone(attribute));
         self.cells.entry((e, attribute.id)).or_default()
     }
 
@@ -90,21 +99,30 @@ impl<'a> Checker<'a> {
         let order = crate::index::TreeName::Log.order();
         datoms.sort_unstable_by(|left, right| order.compare(left, right));
         let table_changes = self.table_changes(&datoms, &known_before).await?;
-        Ok(Checked { datoms, forms, table_changes, instant })
+        Ok(Checked {
+            datoms,
+            forms,
+            table_changes,
+            instant,
+        })
     }
 
     async fn enter(&mut self, operation: Resolved, form: usize) -> Result<()> {
         match operation {
             Resolved::Add(e, attribute, value) => {
                 if attribute.id == attrs::TX_INSTANT && e != self.tx.0 {
-                    return self.refuse(form, ":db/txInstant is set on the transaction itself only");
+                    return self
+                        .refuse(form, ":db/txInstant is set on the transaction itself only");
                 }
                 let one = !attribute.is_many();
                 let cell = self.cell(e, &attribute);
                 if one && cell.adds.keys().any(|other| *other != value) {
                     return self.refuse(
                         form,
-                        format!("{} of entity {e} gets two values in one transaction", attribute.ident),
+                        format!(
+                            "{} of entity {e} gets two values in one transaction",
+                            attribute.ident
+                        ),
                     );
                 }
                 cell.adds.insert(value, form);
@@ -144,7 +162,9 @@ impl<'a> Checker<'a> {
         while let Some(e) = open.pop() {
             let range = Range::prefix(Components::all().e(e));
             for datom in self.db.collect(Index::Eavt, &range).await? {
-                let Some(attribute) = self.db.schema().attribute(datom.a).cloned() else { continue };
+                let Some(attribute) = self.db.schema().attribute(datom.a).cloned() else {
+                    continue;
+                };
                 if let (true, Value::Ref(part)) = (attribute.component, &datom.v)
                     && seen.insert(*part)
                 {
@@ -154,7 +174,9 @@ impl<'a> Checker<'a> {
             }
             for attribute in &references {
                 for referrer in self.db.referrers(attribute.id, e).await? {
-                    self.cell(referrer, attribute).retracts.insert(Value::Ref(e), form);
+                    self.cell(referrer, attribute)
+                        .retracts
+                        .insert(Value::Ref(e), form);
                 }
             }
         }
@@ -197,7 +219,10 @@ impl<'a> Checker<'a> {
             if !attribute.is_many() && cell.adds.keys().any(|other| *other != new) {
                 return self.refuse(
                     form,
-                    format!("{} of entity {e} gets two values in one transaction", attribute.ident),
+                    format!(
+                        "{} of entity {e} gets two values in one transaction",
+                        attribute.ident
+                    ),
                 );
             }
             self.cell(e, attribute).adds.insert(new, form);
@@ -241,7 +266,8 @@ impl<'a> Checker<'a> {
         for cell in self.cells.values() {
             for (value, form) in &cell.adds {
                 let Value::Ref(to) = value else { continue };
-                let exists = to.0 > 0 && (*to < self.next_entid || (to.is_tx() && *to <= self.tx.0));
+                let exists =
+                    to.0 > 0 && (*to < self.next_entid || (to.is_tx() && *to <= self.tx.0));
                 if !exists {
                     return self.refuse(*form, format!("there is no entity {to} to refer to"));
                 }
@@ -266,7 +292,12 @@ impl<'a> Checker<'a> {
         let mut values = Vec::new();
         for value in cell.adds.keys().chain(cell.retracts.keys()) {
             let components = Components::all().e(e).a(attribute.id).v(value.clone());
-            if self.db.first(Index::Eavt, &Range::prefix(components)).await?.is_some() {
+            if self
+                .db
+                .first(Index::Eavt, &Range::prefix(components))
+                .await?
+                .is_some()
+            {
                 values.push(value.clone());
             }
         }
@@ -275,7 +306,13 @@ impl<'a> Checker<'a> {
 
     async fn values(&self, e: Entid, a: Entid) -> Result<Vec<Value>> {
         let range = Range::prefix(Components::all().e(e).a(a));
-        Ok(self.db.collect(Index::Eavt, &range).await?.into_iter().map(|datom| datom.v).collect())
+        Ok(self
+            .db
+            .collect(Index::Eavt, &range)
+            .await?
+            .into_iter()
+            .map(|datom| datom.v)
+            .collect())
     }
 
     /// The datoms of one cell.
@@ -300,19 +337,27 @@ impl<'a> Checker<'a> {
             }
         }
         // A value that db-before lacks may not be in both lists either.
-        if let Some((value, form)) =
-            cell.adds.iter().find(|(value, _)| cell.retracts.contains_key(value))
+        if let Some((value, form)) = cell
+            .adds
+            .iter()
+            .find(|(value, _)| cell.retracts.contains_key(value))
         {
             return self.refuse(
                 *form,
-                format!("{} {value} of entity {e} is both asserted and retracted", attribute.ident),
+                format!(
+                    "{} {value} of entity {e} is both asserted and retracted",
+                    attribute.ident
+                ),
             );
         }
         let replaced = |value: &Value| {
             !attribute.is_many() && !cell.adds.is_empty() && !cell.adds.contains_key(value)
         };
         let mut gone = BTreeSet::new();
-        for value in before.iter().filter(|value| retracted(value) || replaced(value)) {
+        for value in before
+            .iter()
+            .filter(|value| retracted(value) || replaced(value))
+        {
             if gone.insert(value) {
                 datoms.push(Datom::retract(e, attribute.id, value.clone(), self.tx));
             }
@@ -378,9 +423,15 @@ impl<'a> Checker<'a> {
             for table in tables {
                 let key = (e, Arc::from(table));
                 let in_table = |a: Entid| {
-                    self.db.schema().attribute(a).and_then(|a| table_of(&a.ident)) == Some(table)
+                    self.db
+                        .schema()
+                        .attribute(a)
+                        .and_then(|a| table_of(&a.ident))
+                        == Some(table)
                 };
-                let added = of_entity.iter().any(|datom| datom.added && in_table(datom.a));
+                let added = of_entity
+                    .iter()
+                    .any(|datom| datom.added && in_table(datom.a));
                 if added && known_before.contains(&key) {
                     continue;
                 }
@@ -410,7 +461,9 @@ impl<'a> Checker<'a> {
 
     /// How many facts db-before has about an entity, by attribute; reads columns only.
     async fn facts_by_attribute(&self, e: Entid) -> Result<BTreeMap<Entid, i64>> {
-        let mut slices = self.db.scan(Index::Eavt, Range::prefix(Components::all().e(e)));
+        let mut slices = self
+            .db
+            .scan(Index::Eavt, Range::prefix(Components::all().e(e)));
         let mut facts = BTreeMap::new();
         while let Some(slice) = slices.try_next().await? {
             for a in &slice.leaf.a()[slice.rows.clone()] {

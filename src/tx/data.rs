@@ -33,9 +33,16 @@ impl TxData {
     pub fn parse(text: &str) -> Result<Self> {
         let mut forms = read_all(text)?;
         match (forms.pop(), forms.is_empty()) {
-            (Some(Form { edn: Edn::Vector(forms) | Edn::List(forms), .. }), true) => {
-                Ok(Self { forms: forms.into(), text: Some(text.into()) })
-            }
+            (
+                Some(Form {
+                    edn: Edn::Vector(forms) | Edn::List(forms),
+                    ..
+                }),
+                true,
+            ) => Ok(Self {
+                forms: forms.into(),
+                text: Some(text.into()),
+            }),
             (None, _) => Err(Error::invalid("there is no transaction: the text is empty")),
             (Some(_), true) => Err(Error::invalid(
                 "a transaction is a vector of maps and lists: [{:person/name \"Ada\"} …]",
@@ -48,7 +55,10 @@ impl TxData {
 
     /// A transaction of these forms.
     pub fn new(forms: impl Into<Arc<[Form]>>) -> Self {
-        Self { forms: forms.into(), text: None }
+        Self {
+            forms: forms.into(),
+            text: None,
+        }
     }
 
     /// The forms.
@@ -122,11 +132,17 @@ pub(super) struct Operations {
 
 /// Flattens the forms.
 pub(super) fn operations(data: &TxData, schema: &Schema) -> Result<Operations> {
-    let mut flattener =
-        Flattener { schema, out: Operations::default(), temps: HashMap::new(), form: 0 };
+    let mut flattener = Flattener {
+        schema,
+        out: Operations::default(),
+        temps: HashMap::new(),
+        form: 0,
+    };
     for (at, form) in data.forms.iter().enumerate() {
         flattener.form = at;
-        flattener.form(form).map_err(|reason| refused(data, at, reason))?;
+        flattener
+            .form(form)
+            .map_err(|reason| refused(data, at, reason))?;
     }
     Ok(flattener.out)
 }
@@ -144,7 +160,10 @@ pub(super) fn refused(data: &TxData, form: usize, reason: impl Into<String>) -> 
         let (line, column) = form.span.position(text);
         quote = format!("{quote} (line {line}, column {column})");
     }
-    Error::Transaction { form: quote, reason: reason.into() }
+    Error::Transaction {
+        form: quote,
+        reason: reason.into(),
+    }
 }
 
 struct Flattener<'a> {
@@ -156,8 +175,7 @@ struct Flattener<'a> {
 
 type Refusal<T> = std::result::Result<T, String>;
 
-const OPERATIONS: &str =
-    ":db/add, :db/retract, :db/retractEntity and :db/cas";
+const OPERATIONS: &str = ":db/add, :db/retract, :db/retractEntity and :db/cas";
 
 impl Flattener<'_> {
     fn form(&mut self, form: &Form) -> Refusal<()> {
@@ -170,7 +188,13 @@ impl Flattener<'_> {
 
     fn list(&mut self, parts: &[Form]) -> Refusal<()> {
         let (operation, arguments) = match parts.split_first() {
-            Some((Form { edn: Edn::Keyword(operation), .. }, arguments)) => (operation, arguments),
+            Some((
+                Form {
+                    edn: Edn::Keyword(operation),
+                    ..
+                },
+                arguments,
+            )) => (operation, arguments),
             _ => return Err(format!("a list begins with an operation: {OPERATIONS}")),
         };
         let action = match (operation.as_str(), arguments) {
@@ -216,7 +240,11 @@ impl Flattener<'_> {
             ("db/cas" | "db.fn/cas", _) => {
                 return Err("expected [:db/cas entity attribute old-value new-value]".into());
             }
-            _ => return Err(format!("there is no operation {operation}; there are {OPERATIONS}")),
+            _ => {
+                return Err(format!(
+                    "there is no operation {operation}; there are {OPERATIONS}"
+                ));
+            }
         };
         self.push(action);
         Ok(())
@@ -224,7 +252,9 @@ impl Flattener<'_> {
 
     /// Flattens a map and returns the entity that it is about.
     fn map(&mut self, entries: &[(Form, Form)]) -> Refusal<Place> {
-        let id = entries.iter().find(|(key, _)| is_keyword(&key.edn, "db/id"));
+        let id = entries
+            .iter()
+            .find(|(key, _)| is_keyword(&key.edn, "db/id"));
         let place = match id {
             Some((_, id)) => self.place(id)?,
             None => self.fresh(),
@@ -257,13 +287,20 @@ impl Flattener<'_> {
                 Edn::Map(entries) => self.map(entries)?,
                 _ => self.place(other)?,
             };
-            self.push(Action::Add(place, Arc::clone(attribute), Word::Ref(e.clone())));
+            self.push(Action::Add(
+                place,
+                Arc::clone(attribute),
+                Word::Ref(e.clone()),
+            ));
         }
         Ok(())
     }
 
     fn push(&mut self, action: Action) {
-        self.out.list.push(Operation { action, form: self.form });
+        self.out.list.push(Operation {
+            action,
+            form: self.form,
+        });
     }
 
     /// The attribute that a key names, and whether it is reversed.
@@ -356,22 +393,40 @@ impl Flattener<'_> {
         }
     }
 
+    /// Whether a vector reads as a lookup ref rather than as several entities: it names an attribute,
+    /// and either that is unique or what follows is a plain value, which no list of entities holds.
     fn is_lookup(&self, parts: &[Form]) -> bool {
-        matches!(
-            parts,
-            [Form { edn: Edn::Keyword(ident), .. }, _]
-                if self.schema.attribute_by_ident(ident).is_some_and(|a| a.unique.is_some())
-        )
+        let [Form { edn: Edn::Keyword(ident), .. }, value] = parts else {
+            return false;
+        };
+        let plain = !matches!(
+            value.edn,
+            Edn::Keyword(_) | Edn::Map(_) | Edn::Vector(_) | Edn::Tagged(..)
+        );
+        self.schema
+            .attribute_by_ident(ident)
+            .is_some_and(|attribute| attribute.unique.is_some() || plain)
     }
 
     fn lookup(&mut self, parts: &[Form]) -> Refusal<Place> {
-        let [Form { edn: Edn::Keyword(ident), .. }, value] = parts else {
+        let [
+            Form {
+                edn: Edn::Keyword(ident),
+                ..
+            },
+            value,
+        ] = parts
+        else {
             return Err("a lookup ref is a unique attribute and a value".into());
         };
-        let attribute =
-            self.schema.attribute_by_ident(ident).ok_or_else(|| self.schema.unknown(ident))?;
+        let attribute = self
+            .schema
+            .attribute_by_ident(ident)
+            .ok_or_else(|| self.schema.unknown(ident))?;
         if attribute.unique.is_none() {
-            return Err(format!("{ident} is not unique, so a lookup ref cannot name an entity by it"));
+            return Err(format!(
+                "{ident} is not unique, so a lookup ref cannot name an entity by it"
+            ));
         }
         let attribute = Arc::clone(attribute);
         match self.word(&attribute, value)? {
@@ -389,9 +444,7 @@ impl Flattener<'_> {
             Edn::Vector(items) if many && !self.is_one_value(attribute, items) => {
                 self.each(attribute, items)
             }
-            Edn::Set(_) => {
-                Err(format!("{} has one value, got a set", attribute.ident))
-            }
+            Edn::Set(_) => Err(format!("{} has one value, got a set", attribute.ident)),
             _ => self.single(attribute, value),
         }
     }
@@ -406,7 +459,10 @@ impl Flattener<'_> {
     }
 
     fn each(&mut self, attribute: &Arc<Attribute>, items: &[Form]) -> Refusal<Vec<Word>> {
-        items.iter().map(|item| self.word(attribute, item)).collect()
+        items
+            .iter()
+            .map(|item| self.word(attribute, item))
+            .collect()
     }
 
     fn single(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Vec<Word>> {
@@ -414,20 +470,28 @@ impl Flattener<'_> {
     }
 
     fn optional(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Option<Word>> {
-        if value.edn == Edn::Nil { Ok(None) } else { self.word(attribute, value).map(Some) }
+        if value.edn == Edn::Nil {
+            Ok(None)
+        } else {
+            self.word(attribute, value).map(Some)
+        }
     }
 
     /// One value, read as the attribute's type.
     fn word(&mut self, attribute: &Arc<Attribute>, value: &Form) -> Refusal<Word> {
         if value.edn == Edn::Nil {
-            return Err(format!("nil is no value of {}; leave the attribute out", attribute.ident));
+            return Err(format!(
+                "nil is no value of {}; leave the attribute out",
+                attribute.ident
+            ));
         }
         match attribute.value_type {
             ValueType::Ref => match &value.edn {
                 Edn::Map(entries) => self.map(entries).map(Word::Ref),
-                _ => self.place(value).map(Word::Ref).map_err(|reason| {
-                    format!("{} is a reference: {reason}", attribute.ident)
-                }),
+                _ => self
+                    .place(value)
+                    .map(Word::Ref)
+                    .map_err(|reason| format!("{} is a reference: {reason}", attribute.ident)),
             },
             ValueType::Tuple => self.tuple(attribute, value).map(Word::Value),
             value_type => Value::from_edn(&value.edn, value_type)
@@ -441,7 +505,10 @@ impl Flattener<'_> {
         const ELEMENTS_MAX: usize = 8;
         let ident = &attribute.ident;
         let Edn::Vector(items) = &value.edn else {
-            return Err(format!("{ident}: expected a vector for a tuple, got {}", value.edn));
+            return Err(format!(
+                "{ident}: expected a vector for a tuple, got {}",
+                value.edn
+            ));
         };
         let types: Vec<ValueType> = match &attribute.tuple_types {
             Some(types) => types
@@ -461,8 +528,15 @@ impl Flattener<'_> {
             || items.len() > ELEMENTS_MAX
             || (!homogeneous && items.len() != types.len())
         {
-            let expected = if homogeneous { "2 to 8".into() } else { types.len().to_string() };
-            return Err(format!("{ident}: a tuple of {expected} elements, got {}", items.len()));
+            let expected = if homogeneous {
+                "2 to 8".into()
+            } else {
+                types.len().to_string()
+            };
+            return Err(format!(
+                "{ident}: a tuple of {expected} elements, got {}",
+                items.len()
+            ));
         }
         let elements: Vec<Option<Value>> = items
             .iter()
@@ -475,7 +549,9 @@ impl Flattener<'_> {
                 if value_type == ValueType::Ref {
                     return match self.place(item)? {
                         Place::Entid(entid) => Ok(Some(Value::Ref(entid))),
-                        _ => Err(format!("{ident}: a reference in a tuple must be an id or an ident")),
+                        _ => Err(format!(
+                            "{ident}: a reference in a tuple must be an id or an ident"
+                        )),
                     };
                 }
                 Value::from_edn(&item.edn, value_type)
@@ -507,7 +583,10 @@ fn is_tx_name(text: &str) -> bool {
 
 /// The attribute that a reverse name reverses: `:a/b` for `:a/_b`.
 fn forward_of(ident: &Keyword) -> Option<Keyword> {
-    let name = ident.name().strip_prefix('_').filter(|name| !name.is_empty())?;
+    let name = ident
+        .name()
+        .strip_prefix('_')
+        .filter(|name| !name.is_empty())?;
     Some(match ident.namespace() {
         Some(namespace) => Keyword::qualified(namespace, name),
         None => Keyword::new(name),

@@ -70,7 +70,12 @@ pub(super) async fn resolve(
         .filter(|(_, id)| !matches!(id, TempId::Fresh(_)))
         .filter_map(|(at, id)| Some((id, resolver.temps.entid(at)?)))
         .collect();
-    Ok(Resolution { operations: resolved, tempids, next_entid, holders: resolver.holders })
+    Ok(Resolution {
+        operations: resolved,
+        tempids,
+        next_entid,
+        holders: resolver.holders,
+    })
 }
 
 struct Resolver<'a> {
@@ -135,8 +140,10 @@ impl Resolver<'_> {
                     Err((left, right)) => {
                         return self.refuse(
                             form,
-                            format!("two temporary ids share {} but are entities {left} and {right}",
-                                attribute.ident),
+                            format!(
+                                "two temporary ids share {} but are entities {left} and {right}",
+                                attribute.ident
+                            ),
                         );
                     }
                 }
@@ -204,13 +211,18 @@ impl Resolver<'_> {
         if e < Entid::FIRST_USER {
             return self.refuse(
                 form,
-                format!("entity {e} belongs to the bootstrap and cannot be changed; \
+                format!(
+                    "entity {e} belongs to the bootstrap and cannot be changed; \
                          ids below {} are reserved, use a temporary id for a new entity",
-                    Entid::FIRST_USER),
+                    Entid::FIRST_USER
+                ),
             );
         }
         if e > self.tx.0 {
-            return self.refuse(form, format!("entity {e} would be a transaction that is yet to come"));
+            return self.refuse(
+                form,
+                format!("entity {e} would be a transaction that is yet to come"),
+            );
         }
         Ok(e)
     }
@@ -284,7 +296,10 @@ struct Temps {
 
 impl Temps {
     fn new(count: usize) -> Self {
-        Self { parents: (0..count).collect(), entids: vec![None; count] }
+        Self {
+            parents: (0..count).collect(),
+            entids: vec![None; count],
+        }
     }
 
     fn root(&mut self, mut temp: usize) -> usize {

@@ -29,7 +29,10 @@ impl Value {
             }
             (ValueType::Double, Edn::Long(value)) => exact_double(*value).map(Self::Double),
             (ValueType::Float, Edn::Double(value)) => {
-                #[allow(clippy::cast_possible_truncation, reason = "EDN writes floats as doubles")]
+                #[allow(
+                    clippy::cast_possible_truncation,
+                    reason = "EDN writes floats as doubles"
+                )]
                 let rounded = *value as f32;
                 if rounded.is_infinite() && value.is_finite() {
                     return Err(format!("{value} is out of range for {value_type}"));
@@ -163,7 +166,10 @@ fn short(text: &str) -> Result<(), String> {
     if text.len() <= Keyword::BYTES_MAX {
         return Ok(());
     }
-    Err(format!("a keyword or symbol has at most {} bytes", Keyword::BYTES_MAX))
+    Err(format!(
+        "a keyword or symbol has at most {} bytes",
+        Keyword::BYTES_MAX
+    ))
 }
 
 fn exact_double(value: i64) -> Option<f64> {
@@ -173,14 +179,22 @@ fn exact_double(value: i64) -> Option<f64> {
 
 /// The double with the same shortest decimal form: `0.1` rather than `0.10000000149011612`.
 fn shortest_double(value: f32) -> f64 {
-    value.to_string().parse().unwrap_or_else(|_| f64::from(value))
+    value
+        .to_string()
+        .parse()
+        .unwrap_or_else(|_| f64::from(value))
 }
 
 fn to_hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
-        text.extend([byte >> 4, byte & 15].map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])));
-        text
-    })
+    bytes
+        .iter()
+        .fold(String::with_capacity(2 * bytes.len()), |mut text, byte| {
+            text.extend(
+                [byte >> 4, byte & 15]
+                    .map(|nibble| char::from(b"0123456789abcdef"[usize::from(nibble)])),
+            );
+            text
+        })
 }
 
 fn from_hex(text: &str) -> Result<Vec<u8>, String> {
@@ -219,6 +233,9 @@ mod tests {
         assert_eq!(error, "expected a :db.type/long, got \"x\"");
         assert!(Value::from_edn(&Edn::Double(f64::NAN), ValueType::Double).is_err());
         assert!(Value::from_edn(&Edn::Double(1.5), ValueType::BigDec).is_err());
-        assert_eq!(Value::from_edn(&Edn::Long(2), ValueType::Double), Ok(Value::Double(2.0)));
+        assert_eq!(
+            Value::from_edn(&Edn::Long(2), ValueType::Double),
+            Ok(Value::Double(2.0))
+        );
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use datomfusion::{BranchName, Connection, Store, System, TxData};
 
+use crate::support::faulty::{Fuse, faulty};
 use crate::support::{create, transact};
 
 const SCHEMA: &str = r#"[{:db/ident :counter/name :db/valueType :db.type/string
@@ -14,7 +15,10 @@ const SCHEMA: &str = r#"[{:db/ident :counter/name :db/valueType :db.type/string
 async fn increment(connection: &Connection) {
     loop {
         let value = counter(connection).await;
-        let text = format!("[[:db/cas [:counter/name \"c\"] :counter/value {value} {}]]", value + 1);
+        let text = format!(
+            "[[:db/cas [:counter/name \"c\"] :counter/value {value} {}]]",
+            value + 1
+        );
         match connection.transact(&TxData::parse(&text).unwrap()).await {
             Ok(_) => return,
             Err(datomfusion::Error::Transaction { .. }) => _ = connection.sync().await.unwrap(),
@@ -25,9 +29,16 @@ async fn increment(connection: &Connection) {
 
 async fn counter(connection: &Connection) -> i64 {
     let db = connection.db();
-    let a = db.schema().entid(&datomfusion::edn::Keyword::new("counter/value")).unwrap();
+    let a = db
+        .schema()
+        .entid(&datomfusion::edn::Keyword::new("counter/value"))
+        .unwrap();
     let datoms = crate::support::all(&db, datomfusion::Index::Aevt).await;
-    datoms.iter().find(|d| d.a == a).and_then(|d| d.v.as_long()).unwrap()
+    datoms
+        .iter()
+        .find(|d| d.a == a)
+        .and_then(|d| d.v.as_long())
+        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -39,8 +50,9 @@ async fn connections_of_one_store_lose_no_increment() {
     let workers = (0..6).map(|_| {
         let store = store.clone();
         async move {
-            let connection =
-                Connection::open_in(&store, BranchName::default(), Arc::new(System)).await.unwrap();
+            let connection = Connection::open_in(&store, BranchName::default(), Arc::new(System))
+                .await
+                .unwrap();
             for _ in 0..25 {
                 increment(&connection).await;
             }
@@ -55,16 +67,24 @@ async fn connections_of_one_store_lose_no_increment() {
 
 #[tokio::test]
 async fn queued_transactions_share_one_swap_of_the_head() {
-    let store = Store::memory();
+    // This storage lets others run while it swaps a head, as a remote one does.
+    let objects = Arc::new(object_store::memory::InMemory::new());
+    let heads = Arc::<datomfusion::MemoryHeads>::default();
+    let store = faulty(objects, heads, &Fuse::new(0, false));
     let connection = create(&store, 1).await;
     transact(&connection, SCHEMA).await;
     let before = store.requests();
     let texts: Vec<_> = (0..50)
-        .map(|n| TxData::parse(&format!("[{{:counter/name \"n{n}\" :counter/value {n}}}]")).unwrap())
+        .map(|n| {
+            TxData::parse(&format!("[{{:counter/name \"n{n}\" :counter/value {n}}}]")).unwrap()
+        })
         .collect();
     let reports =
         futures::future::join_all(texts.iter().map(|data| connection.transact(data))).await;
-    let mut ts: Vec<u64> = reports.into_iter().map(|report| report.unwrap().t).collect();
+    let mut ts: Vec<u64> = reports
+        .into_iter()
+        .map(|report| report.unwrap().t)
+        .collect();
     ts.sort_unstable();
     assert_eq!(ts, (2..52).collect::<Vec<_>>());
     let puts = store.requests().puts - before.puts;
@@ -90,7 +110,9 @@ async fn a_refused_transaction_does_not_take_its_group_along() {
 /// The child of the next test: increments a counter on a file store.
 #[tokio::test]
 async fn child_that_increments() {
-    let Ok(root) = std::env::var("DATOMFUSION_COUNTER_STORE") else { return };
+    let Ok(root) = std::env::var("DATOMFUSION_COUNTER_STORE") else {
+        return;
+    };
     let store = Store::file(std::path::Path::new(&root)).unwrap();
     let connection = Connection::open(&store).await.unwrap();
     for _ in 0..20 {

@@ -1,23 +1,25 @@
 //! What several tests share: databases in memory, a model of a database, storage that fails.
 
-pub mod faulty;
-pub mod model;
-pub mod random;
+pub(crate) mod faulty;
+pub(crate) mod model;
+pub(crate) mod random;
 
 use datomfusion::{BranchName, Connection, Db, Error, Seeded, Store, TxData, TxReport};
 
 /// A new database in memory, on a clock and a seed of its own.
-pub async fn database(seed: u64) -> Connection {
+pub(crate) async fn database(seed: u64) -> Connection {
     create(&Store::memory(), seed).await
 }
 
 /// A new database in a store.
-pub async fn create(store: &Store, seed: u64) -> Connection {
-    Connection::create_in(store, BranchName::default(), Seeded::new(seed)).await.unwrap()
+pub(crate) async fn create(store: &Store, seed: u64) -> Connection {
+    Connection::create_in(store, BranchName::default(), Seeded::new(seed))
+        .await
+        .unwrap()
 }
 
 /// Transacts a text that must be accepted.
-pub async fn transact(connection: &Connection, text: &str) -> TxReport {
+pub(crate) async fn transact(connection: &Connection, text: &str) -> TxReport {
     match connection.transact(&TxData::parse(text).unwrap()).await {
         Ok(report) => report,
         Err(error) => panic!("{error}\nin {text}"),
@@ -25,7 +27,7 @@ pub async fn transact(connection: &Connection, text: &str) -> TxReport {
 }
 
 /// Transacts a text that must be refused, and returns the message.
-pub async fn refused(connection: &Connection, text: &str) -> String {
+pub(crate) async fn refused(connection: &Connection, text: &str) -> String {
     let before = connection.db().basis_t();
     let data = match TxData::parse(text) {
         Ok(data) => data,
@@ -36,12 +38,16 @@ pub async fn refused(connection: &Connection, text: &str) -> String {
         Err(error) => error,
     };
     assert!(matches!(error, Error::Transaction { .. }), "{error:?}");
-    assert_eq!(connection.sync().await.unwrap().basis_t(), before, "nothing may be written");
+    assert_eq!(
+        connection.sync().await.unwrap().basis_t(),
+        before,
+        "nothing may be written"
+    );
     error.to_string()
 }
 
 /// All datoms of an index, in order.
-pub async fn all(db: &Db, index: datomfusion::Index) -> Vec<datomfusion::Datom> {
+pub(crate) async fn all(db: &Db, index: datomfusion::Index) -> Vec<datomfusion::Datom> {
     use futures::TryStreamExt;
     let datoms = db.datoms(index, datomfusion::Components::all()).unwrap();
     datoms.try_collect().await.unwrap()

@@ -8,7 +8,19 @@ const LINES_MAX: usize = 800;
 
 /// The floors of the root package, from the ground up; a module may name its own floor and those below.
 const FLOORS: [(&str, &[&str]); 9] = [
-    ("words", &["wire", "error", "id", "environment", "value", "datom", "index", "schema"]),
+    (
+        "words",
+        &[
+            "wire",
+            "error",
+            "id",
+            "environment",
+            "value",
+            "datom",
+            "index",
+            "schema",
+        ],
+    ),
     ("bytes", &["store"]),
     ("node", &["node"]),
     ("order", &["tree"]),
@@ -46,13 +58,24 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
 /// The top-level module of `src/` that a file belongs to.
 fn module(path: &Path) -> String {
     let below = path.strip_prefix(root().join("src")).unwrap();
-    below.components().next().unwrap().as_os_str().to_str().unwrap().trim_end_matches(".rs").to_owned()
+    below
+        .components()
+        .next()
+        .unwrap()
+        .as_os_str()
+        .to_str()
+        .unwrap()
+        .trim_end_matches(".rs")
+        .to_owned()
 }
 
 /// The code of a file: without comments, and without its test module.
 fn code(text: &str) -> String {
     let text = text.split("\n#[cfg(test)]\n").next().unwrap_or_default();
-    text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    text.lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 #[test]
@@ -67,12 +90,16 @@ fn no_floor_looks_up() {
         if matches!(&*module, "lib" | "bin") {
             continue;
         }
-        let floor = floors.get(&*module).unwrap_or_else(|| panic!("{module} stands on no floor"));
+        let floor = floors
+            .get(&*module)
+            .unwrap_or_else(|| panic!("{module} stands on no floor"));
         for (at, _) in code(&text).match_indices("crate::") {
             let code = code(&text);
             let rest = &code[at + "crate::".len()..];
-            let name: String =
-                rest.chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let name: String = rest
+                .chars()
+                .take_while(|c| c.is_ascii_alphanumeric() || *c == '_')
+                .collect();
             if let Some(other) = floors.get(&*name) {
                 assert!(other <= floor, "{} looks up to {name}", path.display());
             }
@@ -83,13 +110,25 @@ fn no_floor_looks_up() {
 #[test]
 fn only_their_floors_name_the_engines() {
     let may = |what: &str, module: &str| match what {
-        "datafusion::" => matches!(module, "provider" | "catalog" | "federation" | "query" | "cli"),
-        "object_store::" => matches!(module, "store" | "error" | "provider" | "catalog" | "federation"),
+        "datafusion::" => matches!(
+            module,
+            "provider" | "catalog" | "federation" | "query" | "cli"
+        ),
+        "object_store::" => matches!(
+            module,
+            "store" | "error" | "provider" | "catalog" | "federation"
+        ),
         _ => matches!(module, "cli" | "bin"),
     };
     for (path, text) in sources(&root().join("src")) {
         let (module, code) = (module(&path), code(&text));
-        for what in ["datafusion::", "object_store::", "println!", "std::env::", "process::exit"] {
+        for what in [
+            "datafusion::",
+            "object_store::",
+            "println!",
+            "std::env::",
+            "process::exit",
+        ] {
             assert!(
                 !code.contains(what) || may(what, &module),
                 "{} may not name {what}",
@@ -101,7 +140,14 @@ fn only_their_floors_name_the_engines() {
 
 #[test]
 fn no_file_is_long_and_none_is_named_after_nothing() {
-    for folder in ["src", "tests", "benches", "examples", "datalog/src", "datalog/tests"] {
+    for folder in [
+        "src",
+        "tests",
+        "benches",
+        "examples",
+        "datalog/src",
+        "datalog/tests",
+    ] {
         let folder = root().join(folder);
         if !folder.exists() {
             continue;
@@ -126,7 +172,10 @@ fn no_test_module_is_forgotten() {
         let path = entry.unwrap().path();
         let name = path.file_stem().unwrap().to_str().unwrap().to_owned();
         if path.is_file() && name != "main" {
-            assert!(main.contains(&format!("mod {name};")), "tests/it/{name}.rs is not run");
+            assert!(
+                main.contains(&format!("mod {name};")),
+                "tests/it/{name}.rs is not run"
+            );
         }
     }
 }

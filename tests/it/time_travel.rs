@@ -24,8 +24,14 @@ fn random_transaction(random: &mut Random, known: &[Entid]) -> String {
         let exists = random.below(12) < known.len() as u64;
         match random.below(8) {
             0 | 1 => forms.push(format!("{{:p/name \"{name}\" :p/age {}}}", random.below(5))),
-            2 => forms.push(format!("{{:p/name \"{name}\" :p/tags [:a{} :b]}}", random.below(3))),
-            3 => forms.push(format!("{{:p/name \"{name}\" :q/note \"{}\"}}", "x".repeat(900 * usize::try_from(random.below(3)).unwrap()))),
+            2 => forms.push(format!(
+                "{{:p/name \"{name}\" :p/tags [:a{} :b]}}",
+                random.below(3)
+            )),
+            3 => forms.push(format!(
+                "{{:p/name \"{name}\" :q/note \"{}\"}}",
+                "x".repeat(900 * usize::try_from(random.below(3)).unwrap())
+            )),
             4 => forms.push(format!(
                 "{{:p/name \"{name}\" :p/friend {{:p/name \"n{}\"}} :q/price {}.{}M}}",
                 random.below(12),
@@ -44,7 +50,11 @@ fn random_transaction(random: &mut Random, known: &[Entid]) -> String {
                 let e = random.pick(known);
                 forms.push(format!("[:db/retractEntity {e}]"));
             }
-            _ => forms.push(format!("{{:db/id \"{entity}\" :q/note \"fresh\"}}").replace("[:p/name \"", "").replace("\"]", "")),
+            _ => forms.push(
+                format!("{{:db/id \"{entity}\" :q/note \"fresh\"}}")
+                    .replace("[:p/name \"", "")
+                    .replace("\"]", ""),
+            ),
         }
     }
     format!("[{}]", forms.join(" "))
@@ -60,7 +70,7 @@ fn random_change(random: &mut Random) -> &'static str {
         "[[:db/add :q/price :db/unique :db.unique/value] [:db/retract :q/price :db/unique]]",
         "[[:db/add :p/tags :db/doc \"labels\"]]",
     ];
-    random.pick(&CHANGES)
+    random.pick::<&str>(&CHANGES)
 }
 
 async fn history(seed: u64, transactions: u64) -> (Store, Connection, Model) {
@@ -80,11 +90,20 @@ async fn history(seed: u64, transactions: u64) -> (Store, Connection, Model) {
         } else {
             random_transaction(&mut random, &known)
         };
-        let Ok(report) = connection.transact(&datomfusion::TxData::parse(&text).unwrap()).await else {
+        let Ok(report) = connection
+            .transact(&datomfusion::TxData::parse(&text).unwrap())
+            .await
+        else {
             // The generator does not avoid contradictions: refusals are tested elsewhere.
             continue;
         };
-        known.extend(report.tx_data.iter().filter(|d| !d.e.is_tx() && d.e > Entid(1040)).map(|d| d.e));
+        known.extend(
+            report
+                .tx_data
+                .iter()
+                .filter(|d| !d.e.is_tx() && d.e > Entid(1040))
+                .map(|d| d.e),
+        );
         known.sort_unstable();
         known.dedup();
         model.say(&report.tx_data);
@@ -113,16 +132,30 @@ async fn every_basis_of_a_random_history_is_what_was_said() {
 }
 
 async fn count(db: &datomfusion::Db) -> u64 {
-    crate::support::all(db, datomfusion::Index::Eavt).await.len() as u64
+    crate::support::all(db, datomfusion::Index::Eavt)
+        .await
+        .len() as u64
 }
 
 #[tokio::test]
 async fn an_instant_means_the_last_transaction_at_or_before_it() {
     let connection = crate::support::database(1).await;
-    transact(&connection, "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2021-01-01\"}]").await;
-    transact(&connection, "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2021-01-01\"}]").await;
+    transact(
+        &connection,
+        "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2021-01-01\"}]",
+    )
+    .await;
+    transact(
+        &connection,
+        "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2021-01-01\"}]",
+    )
+    .await;
     connection.checkpoint().await.unwrap();
-    transact(&connection, "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2022-06-01T12:00:00Z\"}]").await;
+    transact(
+        &connection,
+        "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2022-06-01T12:00:00Z\"}]",
+    )
+    .await;
     let db = connection.db();
     for (text, t) in [
         ("1970-01-01", 0),
@@ -138,8 +171,15 @@ async fn an_instant_means_the_last_transaction_at_or_before_it() {
         let point = TimePoint::parse_time(text).unwrap();
         assert_eq!(db.as_of(point).await.unwrap().basis_t(), t, "{text}");
     }
-    assert!(db.as_of(TimePoint::parse_time("1969-12-31").unwrap()).await.is_err());
-    assert!(db.as_of(TimePoint::T(4)).await.is_err(), "the future has not happened");
+    assert!(
+        db.as_of(TimePoint::parse_time("1969-12-31").unwrap())
+            .await
+            .is_err()
+    );
+    assert!(
+        db.as_of(TimePoint::T(4)).await.is_err(),
+        "the future has not happened"
+    );
 }
 
 #[tokio::test]
@@ -184,7 +224,10 @@ async fn a_tail_overflows_into_trees_by_itself_and_nothing_is_lost() {
         let past = db.as_of(TimePoint::T(t)).await.unwrap();
         let names = past.datoms(
             datomfusion::Index::Aevt,
-            datomfusion::Components::all().a(past.schema().entid(&datomfusion::edn::Keyword::new("p/name")).unwrap()),
+            datomfusion::Components::all().a(past
+                .schema()
+                .entid(&datomfusion::edn::Keyword::new("p/name"))
+                .unwrap()),
         );
         use futures::StreamExt;
         assert_eq!(names.unwrap().count().await as u64, t - 1, "t={t}");

@@ -1,6 +1,8 @@
 //! What transactions accept, what they do, and what they refuse and why.
 
-use datomfusion::{Components, Connection, Datom, Entid, EntityRef, Index, TxData, Value, edn::Keyword};
+use datomfusion::{
+    Components, Connection, Datom, Entid, EntityRef, Index, TxData, Value, edn::Keyword,
+};
 use futures::TryStreamExt;
 
 use crate::support::{database, refused, transact};
@@ -32,15 +34,26 @@ async fn entity(connection: &Connection, email: &str) -> Option<Entid> {
         attribute: Keyword::new("person/email"),
         value: Value::string(email),
     };
-    connection.db().entid(&EntityRef::Lookup(lookup)).await.unwrap()
+    connection
+        .db()
+        .entid(&EntityRef::Lookup(lookup))
+        .await
+        .unwrap()
 }
 
 /// What is said of an entity, as `attribute value` lines.
 async fn said(connection: &Connection, e: Entid) -> Vec<String> {
     let db = connection.db();
-    let datoms: Vec<Datom> =
-        db.datoms(Index::Eavt, Components::all().e(e)).unwrap().try_collect().await.unwrap();
-    datoms.iter().map(|d| format!("{} {}", db.ident(d.a).unwrap(), d.v)).collect()
+    let datoms: Vec<Datom> = db
+        .datoms(Index::Eavt, Components::all().e(e))
+        .unwrap()
+        .try_collect()
+        .await
+        .unwrap();
+    datoms
+        .iter()
+        .map(|d| format!("{} {}", db.ident(d.a).unwrap(), d.v))
+        .collect()
 }
 
 #[tokio::test]
@@ -69,13 +82,20 @@ async fn maps_lists_nested_maps_and_reverse_attributes_say_facts() {
             format!(":person/address {address}"),
         ]
     );
-    assert_eq!(said(&connection, address).await, [":address/city \"London\""]);
+    assert_eq!(
+        said(&connection, address).await,
+        [":address/city \"London\""]
+    );
 }
 
 #[tokio::test]
 async fn a_unique_identity_upserts_and_a_redundant_fact_says_nothing() {
     let connection = people().await;
-    transact(&connection, r#"[{:person/email "ada@x" :person/name "Ada"}]"#).await;
+    transact(
+        &connection,
+        r#"[{:person/email "ada@x" :person/name "Ada"}]"#,
+    )
+    .await;
     let ada = entity(&connection, "ada@x").await.unwrap();
     let report = transact(
         &connection,
@@ -98,8 +118,17 @@ async fn a_unique_identity_upserts_and_a_redundant_fact_says_nothing() {
             ("\"tea\"".to_owned(), true)
         ]
     );
-    let again = transact(&connection, r#"[{:person/email "ada@x" :person/name "Ada L."}]"#).await;
-    assert_eq!(again.tx_data.len(), 1, "only the instant: {:?}", again.tx_data);
+    let again = transact(
+        &connection,
+        r#"[{:person/email "ada@x" :person/name "Ada L."}]"#,
+    )
+    .await;
+    assert_eq!(
+        again.tx_data.len(),
+        1,
+        "only the instant: {:?}",
+        again.tx_data
+    );
 }
 
 #[tokio::test]
@@ -111,7 +140,11 @@ async fn retracting_an_entity_takes_its_parts_and_the_references_to_it() {
             {:person/email "bob@x" :person/friend "a"}]"#,
     )
     .await;
-    transact(&connection, r#"[[:db/retractEntity [:person/email "ada@x"]]]"#).await;
+    transact(
+        &connection,
+        r#"[[:db/retractEntity [:person/email "ada@x"]]]"#,
+    )
+    .await;
     assert_eq!(entity(&connection, "ada@x").await, None);
     let bob = entity(&connection, "bob@x").await.unwrap();
     assert_eq!(said(&connection, bob).await, [":person/email \"bob@x\""]);
@@ -122,7 +155,11 @@ async fn retracting_an_entity_takes_its_parts_and_the_references_to_it() {
 #[tokio::test]
 async fn a_value_can_be_swapped_if_it_is_the_expected_one() {
     let connection = people().await;
-    transact(&connection, r#"[{:person/email "ada@x" :person/name "Ada"}]"#).await;
+    transact(
+        &connection,
+        r#"[{:person/email "ada@x" :person/name "Ada"}]"#,
+    )
+    .await;
     let swap = |old: &str, new: &str| {
         format!("[[:db/cas [:person/email \"ada@x\"] :person/name {old} {new}]]")
     };
@@ -145,11 +182,20 @@ async fn a_transaction_can_say_things_about_itself() {
     assert_eq!(report.instant, 1_620_172_800_000);
     let tx = datomfusion::TxId::from_t(report.t).0;
     assert_eq!(said(&connection, tx).await.len(), 2);
-    let error =
-        refused(&connection, "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2020-01-01\"}]").await;
-    assert!(error.contains("before the previous transaction's"), "{error}");
+    let error = refused(
+        &connection,
+        "[{:db/id \"datomic.tx\" :db/txInstant #inst \"2020-01-01\"}]",
+    )
+    .await;
+    assert!(
+        error.contains("before the previous transaction's"),
+        "{error}"
+    );
     let later = transact(&connection, "[]").await;
-    assert!(later.instant > report.instant, "a clock that lags does not turn time back");
+    assert!(
+        later.instant > report.instant,
+        "a clock that lags does not turn time back"
+    );
 }
 
 #[tokio::test]
@@ -157,15 +203,30 @@ async fn a_price_raises_the_scale_of_its_attribute() {
     let connection = people().await;
     transact(&connection, "[{:item/price 1M}]").await;
     let scale = |connection: &Connection| {
-        connection.db().schema().require(&Keyword::new("item/price")).unwrap().scale
+        connection
+            .db()
+            .schema()
+            .require(&Keyword::new("item/price"))
+            .unwrap()
+            .scale
     };
     assert_eq!(scale(&connection), None);
     transact(&connection, "[{:item/price 1.25M}]").await;
     assert_eq!(scale(&connection), Some(2));
     transact(&connection, "[{:item/price 1.5000M} {:item/price 0.125M}]").await;
     assert_eq!(scale(&connection), Some(3));
-    let past = connection.db().as_of(datomfusion::TimePoint::T(3)).await.unwrap();
-    assert_eq!(past.schema().require(&Keyword::new("item/price")).unwrap().scale, Some(2));
+    let past = connection
+        .db()
+        .as_of(datomfusion::TimePoint::T(3))
+        .await
+        .unwrap();
+    assert_eq!(
+        past.schema()
+            .require(&Keyword::new("item/price"))
+            .unwrap()
+            .scale,
+        Some(2)
+    );
 }
 
 #[tokio::test]
@@ -174,52 +235,102 @@ async fn what_is_refused_names_the_form_and_the_reason() {
     transact(&connection, r#"[{:person/email "ada@x" :person/badge 7}]"#).await;
     for (text, reason) in [
         ("[{:person/nme \"Ada\"}]", "did you mean :person/name?"),
-        ("[{:person/name 7}]", ":person/name: expected a :db.type/string, got 7"),
+        (
+            "[{:person/name 7}]",
+            ":person/name: expected a :db.type/string, got 7",
+        ),
         ("[{:person/name nil}]", "nil is no value of :person/name"),
         ("[{:person/badge 7}]", "is unique, and entity"),
-        ("[{:person/badge 8} {:person/badge 8}]", "is unique, and entity"),
-        ("[[:db/add \"a\" :person/name]]", "expected [:db/add entity attribute value]"),
-        ("[[:db/frobnicate 1 2]]", "there is no operation :db/frobnicate"),
+        (
+            "[{:person/badge 8} {:person/badge 8}]",
+            "is unique, and entity",
+        ),
+        (
+            "[[:db/add \"a\" :person/name]]",
+            "expected [:db/add entity attribute value]",
+        ),
+        (
+            "[[:db/frobnicate 1 2]]",
+            "there is no operation :db/frobnicate",
+        ),
         ("[7]", "a transaction is made of maps and of lists"),
         ("[{:person/friend \"nobody\"}]", "nothing is said about it"),
-        ("[{:person/friend [:person/email \"no@x\"]}]", "there is no entity with :person/email"),
+        (
+            "[{:person/friend [:person/email \"no@x\"]}]",
+            "there is no entity with :person/email",
+        ),
         ("[{:person/friend [:person/name \"Ada\"]}]", "not unique"),
         ("[{:person/friend 99999999}]", "there is no entity 99999999"),
-        ("[{:person/friend :no/ident}]", "no entity with the ident :no/ident"),
-        ("[{:db/id 3 :person/name \"x\"}]", "belongs to the bootstrap"),
-        ("[[:db/add \"a\" :person/name \"x\"] [:db/add \"a\" :person/name \"y\"]]", "gets two values"),
+        (
+            "[{:person/friend :no/ident}]",
+            "no entity with the ident :no/ident",
+        ),
+        (
+            "[{:db/id 3 :person/name \"x\"}]",
+            "belongs to the bootstrap",
+        ),
+        (
+            "[[:db/add \"a\" :person/name \"x\"] [:db/add \"a\" :person/name \"y\"]]",
+            "gets two values",
+        ),
         (
             "[[:db/add [:person/email \"ada@x\"] :person/badge 7] \
               [:db/retract [:person/email \"ada@x\"] :person/badge 7]]",
             "both asserted and retracted",
         ),
         ("[{:item/pair [1]}]", "a tuple of 2 elements, got 1"),
-        ("[{:item/pair [1 2]}]", "element 1: expected a :db.type/string"),
-        ("[{:db/ident :a/b :db/valueType :db.type/long}]", "lacks :db/cardinality"),
+        (
+            "[{:item/pair [1 2]}]",
+            "element 1: expected a :db.type/string",
+        ),
+        (
+            "[{:db/ident :a/b :db/valueType :db.type/long}]",
+            "lacks :db/cardinality",
+        ),
         (
             "[{:db/ident :db/mine :db/valueType :db.type/long :db/cardinality :db.cardinality/one}]",
             "reserved for the bootstrap",
         ),
-        ("[[:db/add :person/name :db/valueType :db.type/long]]", "cannot change"),
-        ("[[:db/add :person/likes :db/isComponent true]]", "is :db/isComponent but no :db.type/ref"),
+        (
+            "[[:db/add :person/name :db/valueType :db.type/long]]",
+            "cannot change",
+        ),
+        (
+            "[[:db/add :person/likes :db/isComponent true]]",
+            "is :db/isComponent but no :db.type/ref",
+        ),
         (
             "[[:db/retract :person/email :db/ident :person/email] \
               [:db/retract :person/email :db/valueType] [:db/retract :person/email :db/cardinality] \
               [:db/retract :person/email :db/unique]]",
             "an attribute in use cannot be retracted",
         ),
-        ("[{:person/name \"a\"} {:person/name ##NaN}]", "expected a :db.type/string"),
-        ("[[:db/retract [:person/email \"ada@x\"] :person/_friend 1]]", "can only be asserted"),
+        (
+            "[{:person/name \"a\"} {:person/name ##NaN}]",
+            "expected a :db.type/string",
+        ),
+        (
+            "[[:db/retract [:person/email \"ada@x\"] :person/_friend 1]]",
+            "can only be asserted",
+        ),
     ] {
         let error = refused(&connection, text).await;
-        assert!(error.contains(reason), "{text}\n  said {error}\n  not {reason}");
-        assert!(error.starts_with("transaction refused: ") && error.contains("\n  in "), "{error}");
+        assert!(
+            error.contains(reason),
+            "{text}\n  said {error}\n  not {reason}"
+        );
+        assert!(
+            error.starts_with("transaction refused: ") && error.contains("\n  in "),
+            "{error}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_text_that_is_no_transaction_is_underlined() {
-    let error = TxData::parse("[{:person/name \"Ada\"\n  :person/age]").unwrap_err().to_string();
+    let error = TxData::parse("[{:person/name \"Ada\"\n  :person/age]")
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("line 2") && error.contains('^'), "{error}");
     assert!(TxData::parse("").is_err() && TxData::parse("{:a 1}").is_err());
 }
@@ -233,13 +344,20 @@ async fn schema_changes_that_the_data_contradicts_are_refused() {
             {:person/email "b" :person/name "same"}]"#,
     )
     .await;
-    let error =
-        refused(&connection, "[[:db/add :person/name :db/unique :db.unique/value]]").await;
+    let error = refused(
+        &connection,
+        "[[:db/add :person/name :db/unique :db.unique/value]]",
+    )
+    .await;
     assert!(error.contains("share the value \"same\""), "{error}");
     let many_to_one = "[[:db/add :person/likes :db/cardinality :db.cardinality/one]]";
     let error = refused(&connection, many_to_one).await;
     assert!(error.contains("has several values"), "{error}");
-    transact(&connection, r#"[[:db/retract [:person/email "a"] :person/likes "x"]]"#).await;
+    transact(
+        &connection,
+        r#"[[:db/retract [:person/email "a"] :person/likes "x"]]"#,
+    )
+    .await;
     transact(&connection, many_to_one).await;
 }
 
@@ -247,19 +365,42 @@ async fn schema_changes_that_the_data_contradicts_are_refused() {
 async fn an_index_that_is_turned_on_finds_what_was_there_before() {
     let connection = people().await;
     for n in 0..30 {
-        transact(&connection, &format!("[{{:person/email \"p{n}\" :person/name \"n{}\"}}]", n % 3)).await;
+        transact(
+            &connection,
+            &format!("[{{:person/email \"p{n}\" :person/name \"n{}\"}}]", n % 3),
+        )
+        .await;
     }
-    let name = connection.db().schema().entid(&Keyword::new("person/name")).unwrap();
+    let name = connection
+        .db()
+        .schema()
+        .entid(&Keyword::new("person/name"))
+        .unwrap();
     let by_name = |db: datomfusion::Db| async move {
         let components = Components::all().a(name).v(Value::string("n1"));
-        db.datoms(Index::Avet, components).unwrap().try_collect::<Vec<_>>().await.unwrap().len()
+        db.datoms(Index::Avet, components)
+            .unwrap()
+            .try_collect::<Vec<_>>()
+            .await
+            .unwrap()
+            .len()
     };
-    assert!(connection.db().datoms(Index::Avet, Components::all().a(name)).is_err());
+    assert!(
+        connection
+            .db()
+            .datoms(Index::Avet, Components::all().a(name))
+            .is_err()
+    );
     transact(&connection, "[[:db/add :person/name :db/index true]]").await;
     assert_eq!(by_name(connection.db()).await, 10);
     connection.db().verify().await.unwrap();
     transact(&connection, "[[:db/add :person/name :db/index false]]").await;
-    assert!(connection.db().datoms(Index::Avet, Components::all().a(name)).is_err());
+    assert!(
+        connection
+            .db()
+            .datoms(Index::Avet, Components::all().a(name))
+            .is_err()
+    );
     connection.db().verify().await.unwrap();
 }
 
@@ -284,7 +425,9 @@ async fn a_small_commit_is_one_put_and_opening_is_one_get() {
     assert_eq!((commit.gets, commit.puts, commit.lists), (0, 1, 0));
     let store = connection.store().clone();
     let before = store.requests();
-    let db = datomfusion::Db::open(&store, connection.branch()).await.unwrap();
+    let db = datomfusion::Db::open(&store, connection.branch())
+        .await
+        .unwrap();
     let opening = store.requests() - before;
     assert_eq!((opening.gets, opening.puts, opening.lists), (1, 0, 0));
     assert_eq!(db.basis_t(), connection.db().basis_t());

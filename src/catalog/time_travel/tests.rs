@@ -165,8 +165,8 @@ fn names_fold_and_quote_as_the_planner_does() {
             r#"SELECT * FROM datafusion."sales@t=1".t"#,
         ),
         (
-            r##"SELECT * FROM "sales#dev".t VERSION AS OF 1"##,
-            r##"SELECT * FROM "sales#dev@t=1".t"##,
+            r#"SELECT * FROM "sales#dev".t VERSION AS OF 1"#,
+            r#"SELECT * FROM "sales#dev@t=1".t"#,
         ),
     ]);
     refused(

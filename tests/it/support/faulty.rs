@@ -18,7 +18,7 @@ use object_store::{
 
 /// When a store stops.
 #[derive(Debug, Default)]
-pub struct Fuse {
+pub(crate) struct Fuse {
     done: AtomicU64,
     /// The operation at which it stops, counted from 1; 0 is never.
     at: u64,
@@ -29,12 +29,16 @@ pub struct Fuse {
 
 impl Fuse {
     /// A fuse that blows at operation `at`, before or after it takes effect.
-    pub fn new(at: u64, applied: bool) -> Arc<Self> {
-        Arc::new(Self { at, applied, ..Self::default() })
+    pub(crate) fn new(at: u64, applied: bool) -> Arc<Self> {
+        Arc::new(Self {
+            at,
+            applied,
+            ..Self::default()
+        })
     }
 
     /// Operations so far.
-    pub fn operations(&self) -> u64 {
+    pub(crate) fn operations(&self) -> u64 {
         self.done.load(Ordering::SeqCst)
     }
 
@@ -53,17 +57,26 @@ impl Fuse {
 }
 
 fn stopped() -> object_store::Error {
-    object_store::Error::Generic { store: "faulty", source: "the machine has stopped".into() }
+    object_store::Error::Generic {
+        store: "faulty",
+        source: "the machine has stopped".into(),
+    }
 }
 
 /// `inner` behind a fuse: writes and reads count, in the order in which they are asked for.
-pub fn faulty(
+pub(crate) fn faulty(
     objects: Arc<dyn ObjectStore>,
     heads: Arc<dyn HeadStore>,
     fuse: &Arc<Fuse>,
 ) -> Store {
-    let objects = Objects { inner: objects, fuse: Arc::clone(fuse) };
-    let heads = Heads { inner: heads, fuse: Arc::clone(fuse) };
+    let objects = Objects {
+        inner: objects,
+        fuse: Arc::clone(fuse),
+    };
+    let heads = Heads {
+        inner: heads,
+        fuse: Arc::clone(fuse),
+    };
     Store::new(Arc::new(objects), Arc::new(heads), "faulty:")
 }
 
@@ -74,7 +87,10 @@ struct Heads {
 }
 
 fn lost() -> Error {
-    Error::Store { location: "faulty:".into(), source: Box::new(stopped()) }
+    Error::Store {
+        location: "faulty:".into(),
+        source: Box::new(stopped()),
+    }
 }
 
 #[async_trait]
@@ -103,13 +119,18 @@ impl HeadStore for Heads {
         expected: Option<&HeadVersion>,
         body: Bytes,
     ) -> CasOutcome {
+        tokio::task::yield_now().await;
         let (takes_effect, answers) = self.fuse.step();
         let outcome = if takes_effect {
             self.inner.cas(branch, expected, body).await
         } else {
             CasOutcome::Unknown(lost())
         };
-        if answers { outcome } else { CasOutcome::Unknown(lost()) }
+        if answers {
+            outcome
+        } else {
+            CasOutcome::Unknown(lost())
+        }
     }
 
     async fn list(&self) -> Result<Vec<BranchName>> {

@@ -6,13 +6,13 @@ use datomfusion::{Datom, Db, Index};
 
 /// Every datom ever said, in the order of its saying.
 #[derive(Clone, Debug, Default)]
-pub struct Model {
+pub(crate) struct Model {
     said: Vec<Datom>,
 }
 
 impl Model {
     /// Adds what a transaction said.
-    pub fn say(&mut self, datoms: &[Datom]) {
+    pub(crate) fn say(&mut self, datoms: &[Datom]) {
         self.said.extend_from_slice(datoms);
     }
 
@@ -22,7 +22,7 @@ impl Model {
     }
 
     /// The facts that hold at `t`.
-    pub fn current(&self, t: u64) -> Vec<Datom> {
+    pub(crate) fn current(&self, t: u64) -> Vec<Datom> {
         let mut facts: Vec<Datom> = Vec::new();
         for datom in self.upto(t) {
             let same = |fact: &Datom| fact.e == datom.e && fact.a == datom.a && fact.v == datom.v;
@@ -38,7 +38,7 @@ impl Model {
     }
 
     /// Compares every view of a database whose basis is `t` with this model.
-    pub async fn check(&self, db: &Db, t: u64) {
+    pub(crate) async fn check(&self, db: &Db, t: u64) {
         assert_eq!(db.basis_t(), t);
         let current = self.current(t);
         for index in [Index::Eavt, Index::Aevt, Index::Avet] {
@@ -64,7 +64,11 @@ impl Model {
 async fn compare(db: &Db, index: Index, mut expected: Vec<Datom>, with_tx: bool) {
     let key = |datom: &Datom| {
         let Datom { e, a, v, tx, added } = datom.clone();
-        let tail = if with_tx { (tx, added) } else { (datomfusion::TxId::from_t(0), true) };
+        let tail = if with_tx {
+            (tx, added)
+        } else {
+            (datomfusion::TxId::from_t(0), true)
+        };
         match index {
             Index::Eavt => (tail.0, e.0, a.0, Some(v), 0, tail),
             Index::Aevt => (tail.0, a.0, e.0, Some(v), 0, tail),
@@ -74,7 +78,11 @@ async fn compare(db: &Db, index: Index, mut expected: Vec<Datom>, with_tx: bool)
     };
     let key = |datom: &Datom| {
         let (first, second, third, v, fourth, tail) = key(datom);
-        let lead = if index == Index::Log { Some(first) } else { None };
+        let lead = if index == Index::Log {
+            Some(first)
+        } else {
+            None
+        };
         (lead, second, third, v, fourth, tail)
     };
     expected.sort_by_key(key);

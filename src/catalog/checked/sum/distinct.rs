@@ -2,12 +2,12 @@
 
 use std::marker::PhantomData;
 
-use datafusion::arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
+use datafusion::arrow::array::{ArrayRef, AsArray, PrimitiveArray};
 use datafusion::arrow::datatypes::Int64Type;
 use datafusion::common::{HashMap, Result, ScalarValue, internal_err};
 use datafusion::logical_expr::Accumulator;
 
-use super::wide::{Summable, Wide, Word};
+use super::wide::{Summable, Wide};
 use super::{Total, sum_of};
 
 /// DataFusion's set of distinct values, with a checked total.

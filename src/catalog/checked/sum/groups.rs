@@ -2,9 +2,7 @@
 
 use std::sync::Arc;
 
-use datafusion::arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray,
-};
+use datafusion::arrow::array::{ArrayRef, AsArray, BooleanArray, Int64Array, PrimitiveArray};
 use datafusion::arrow::buffer::NullBuffer;
 use datafusion::arrow::datatypes::{ArrowNativeTypeOp, Int64Type};
 use datafusion::common::Result;
