@@ -52,12 +52,20 @@ pub(crate) struct DatabaseCatalog {
 impl DatabaseCatalog {
     /// A catalog of its own session, which explains what it does not know.
     pub(crate) fn new(databases: Arc<Databases>, others: Arc<dyn CatalogProvider>) -> Self {
-        Self { databases, others, explains: true, resolved: Mutex::default() }
+        Self {
+            databases,
+            others,
+            explains: true,
+            resolved: Mutex::default(),
+        }
     }
 
     /// A catalog in front of another one, which alone knows what does not exist.
     pub(crate) fn over(databases: Arc<Databases>, others: Arc<dyn CatalogProvider>) -> Self {
-        Self { explains: false, ..Self::new(databases, others) }
+        Self {
+            explains: false,
+            ..Self::new(databases, others)
+        }
     }
 
     /// The schema of a name in canonical form.
@@ -72,7 +80,10 @@ impl DatabaseCatalog {
         }
         let origin = match (spec.branch(), spec.parts()) {
             (None, []) => Origin::Value(db.clone()),
-            (Some(branch), []) => Origin::Branch { sibling: db.clone(), branch: branch.clone() },
+            (Some(branch), []) => Origin::Branch {
+                sibling: db.clone(),
+                branch: branch.clone(),
+            },
             (branch, parts) => {
                 // The head of a branch is read once, whatever bases of it are asked for.
                 let whole = BasisSpec::try_new(branch.cloned(), Vec::new());
@@ -80,7 +91,10 @@ impl DatabaseCatalog {
                 let (Ok(whole), Ok(view)) = (whole, view) else {
                     unreachable!("parts that went together still do");
                 };
-                Origin::View { of: self.resolve(base, db, &whole), view }
+                Origin::View {
+                    of: self.resolve(base, db, &whole),
+                    view,
+                }
             }
         };
         let schema = Arc::new(BranchSchema::new(name.clone(), origin));
@@ -91,7 +105,11 @@ impl DatabaseCatalog {
 
 impl CatalogProvider for DatabaseCatalog {
     fn schema_names(&self) -> Vec<String> {
-        self.databases.keys().cloned().chain(self.others.schema_names()).collect()
+        self.databases
+            .keys()
+            .cloned()
+            .chain(self.others.schema_names())
+            .collect()
     }
 
     fn schema(&self, name: &str) -> Option<Arc<dyn SchemaProvider>> {
@@ -119,7 +137,9 @@ impl CatalogProvider for DatabaseCatalog {
         schema: Arc<dyn SchemaProvider>,
     ) -> Result<Option<Arc<dyn SchemaProvider>>> {
         if self.databases.contains_key(name) {
-            return Err(into_datafusion(Error::invalid(format!("{name} is an attached database"))));
+            return Err(into_datafusion(Error::invalid(format!(
+                "{name} is an attached database"
+            ))));
         }
         self.others.register_schema(name, schema)
     }
@@ -135,7 +155,9 @@ impl CatalogProvider for DatabaseCatalog {
 
 impl fmt::Debug for DatabaseCatalog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DatabaseCatalog").field("databases", &self.databases).finish_non_exhaustive()
+        f.debug_struct("DatabaseCatalog")
+            .field("databases", &self.databases)
+            .finish_non_exhaustive()
     }
 }
 
@@ -144,7 +166,10 @@ fn no_database(name: &str, databases: &Databases) -> String {
         return format!("there is no database {name}: none is attached");
     }
     let names: Vec<&str> = databases.keys().map(String::as_str).collect();
-    format!("there is no database {name}; attached are: {}", list(&names))
+    format!(
+        "there is no database {name}; attached are: {}",
+        list(&names)
+    )
 }
 
 /// One basis of a database as a schema: its entity and member tables, and the system tables.
@@ -160,8 +185,14 @@ pub(crate) struct BranchSchema {
 enum Origin {
     Value(Db),
     /// The head of a branch that lies beside the branch of a value.
-    Branch { sibling: Db, branch: BranchName },
-    View { of: Arc<BranchSchema>, view: BasisSpec },
+    Branch {
+        sibling: Db,
+        branch: BranchName,
+    },
+    View {
+        of: Arc<BranchSchema>,
+        view: BasisSpec,
+    },
 }
 
 impl BranchSchema {
@@ -170,7 +201,12 @@ impl BranchSchema {
             Origin::Value(db) => OnceCell::from(db.clone()),
             Origin::Branch { .. } | Origin::View { .. } => OnceCell::new(),
         };
-        Self { name, origin, db, tables: tokio::sync::Mutex::default() }
+        Self {
+            name,
+            origin,
+            db,
+            tables: tokio::sync::Mutex::default(),
+        }
     }
 
     async fn db(&self) -> crate::Result<&Db> {
@@ -253,13 +289,18 @@ impl SchemaProvider for BranchSchema {
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.db.get().is_some_and(|db| names_of(db).iter().any(|known| known == name))
+        self.db
+            .get()
+            .is_some_and(|db| names_of(db).iter().any(|known| known == name))
     }
 }
 
 impl fmt::Debug for BranchSchema {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BranchSchema").field("name", &self.name).field("db", &self.db).finish()
+        f.debug_struct("BranchSchema")
+            .field("name", &self.name)
+            .field("db", &self.db)
+            .finish()
     }
 }
 
@@ -302,7 +343,11 @@ impl PublicSchema {
         databases: Arc<Databases>,
         functions: HashSet<String>,
     ) -> Self {
-        Self { tables: Mutex::new(tables), databases, functions }
+        Self {
+            tables: Mutex::new(tables),
+            databases,
+            functions,
+        }
     }
 
     fn no_table(&self, name: &str) -> Error {
@@ -328,7 +373,12 @@ impl PublicSchema {
 #[async_trait]
 impl SchemaProvider for PublicSchema {
     fn table_names(&self) -> Vec<String> {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
+        self.tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .keys()
+            .cloned()
+            .collect()
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
@@ -347,15 +397,26 @@ impl SchemaProvider for PublicSchema {
         name: String,
         table: Arc<dyn TableProvider>,
     ) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.tables.lock().unwrap_or_else(PoisonError::into_inner).insert(name, table))
+        Ok(self
+            .tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name, table))
     }
 
     fn deregister_table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        Ok(self.tables.lock().unwrap_or_else(PoisonError::into_inner).remove(name))
+        Ok(self
+            .tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name))
     }
 
     fn table_exist(&self, name: &str) -> bool {
-        self.tables.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
+        self.tables
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(name)
     }
 }
 

@@ -67,7 +67,10 @@ enum Verb {
 /// Runs the command line and returns its exit code.
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => return Failure::from(error).report(),
     };
@@ -123,12 +126,19 @@ struct Failure {
 
 impl Failure {
     fn new(message: impl Display) -> Self {
-        Self { code: 1, lines: vec![message.to_string()], unheard: false }
+        Self {
+            code: 1,
+            lines: vec![message.to_string()],
+            unheard: false,
+        }
     }
 
     /// The request itself makes no sense.
     fn usage(message: impl Display) -> Self {
-        Self { code: 2, ..Self::new(message) }
+        Self {
+            code: 2,
+            ..Self::new(message)
+        }
     }
 
     /// The same failure, with what it happened to in front.
@@ -152,8 +162,14 @@ impl Failure {
         while let Some(error) = source {
             let text = error.to_string();
             // Some errors repeat their source.
-            if !failure.lines.last().is_some_and(|last| last.contains(&text)) {
-                failure.lines.push(format!("{:indent$}{text}", "", indent = 2 * depth));
+            if !failure
+                .lines
+                .last()
+                .is_some_and(|last| last.contains(&text))
+            {
+                failure
+                    .lines
+                    .push(format!("{:indent$}{text}", "", indent = 2 * depth));
                 depth += 1;
             }
             source = error.source();
@@ -184,7 +200,10 @@ impl From<Error> for Failure {
 impl From<io::Error> for Failure {
     fn from(error: io::Error) -> Self {
         let unheard = error.kind() == io::ErrorKind::BrokenPipe;
-        Self { unheard, ..Self::from_chain(&error) }
+        Self {
+            unheard,
+            ..Self::from_chain(&error)
+        }
     }
 }
 
@@ -203,8 +222,8 @@ impl From<DataFusionError> for Failure {
     }
 }
 
-impl From<datafusion::arrow::error::ArrowError> for Failure {
-    fn from(error: datafusion::arrow::error::ArrowError) -> Self {
+impl From<arrow::error::ArrowError> for Failure {
+    fn from(error: arrow::error::ArrowError) -> Self {
         DataFusionError::from(error).into()
     }
 }

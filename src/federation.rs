@@ -14,8 +14,8 @@ use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::arrow::util::pretty::pretty_format_batches;
+use arrow::record_batch::RecordBatch;
+use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result as DataFusionResult;
@@ -23,7 +23,8 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::session::{plan_sql, session_builder, session_config};
-use crate::catalog::{DatabaseCatalog, Databases, PUBLIC, PublicSchema, external, time_travel};
+use crate::catalog::time_travel::{RefuseVersions, Statements};
+use crate::catalog::{DatabaseCatalog, Databases, PUBLIC, PublicSchema, external};
 use crate::db::Db;
 use crate::db::basis::split_url;
 use crate::error::{Error, Result};
@@ -134,15 +135,13 @@ impl Federation {
         let config = session_config()
             .with_default_catalog_and_schema(CATALOG, PUBLIC)
             .with_create_default_catalog_and_schema(false);
-        let state =
-            session_builder(config).with_runtime_env(Arc::clone(&self.runtime)).build();
+        let state = session_builder(config)
+            .with_runtime_env(Arc::clone(&self.runtime))
+            .build();
         let functions = state.table_functions().keys().cloned().collect();
         let context = SessionContext::new_with_state(state);
-        let public = PublicSchema::new(
-            self.foreign.clone(),
-            Arc::clone(&self.databases),
-            functions,
-        );
+        let public =
+            PublicSchema::new(self.foreign.clone(), Arc::clone(&self.databases), functions);
         let others = MemoryCatalogProvider::new();
         others
             .register_schema(PUBLIC, Arc::new(public))
@@ -170,7 +169,8 @@ impl Federation {
     ///
     /// As [`Federation::sql`].
     pub async fn sql_in(&self, session: &SessionContext, sql: &str) -> DataFusionResult<DataFrame> {
-        plan_sql(session, sql, &|name| self.databases.contains_key(name)).await
+        let is_database = |name: &str| self.databases.contains_key(name);
+        plan_sql(session, sql, Statements::ReadOnly, &is_database).await
     }
 
     /// Plans and runs one SQL statement.
@@ -188,7 +188,12 @@ impl Federation {
     ///
     /// As [`Federation::query`].
     pub async fn explain(&self, sql: &str, analyze: bool) -> DataFusionResult<String> {
-        let plan = self.sql(sql).await?.explain(false, analyze)?.collect().await?;
+        let plan = self
+            .sql(sql)
+            .await?
+            .explain(false, analyze)?
+            .collect()
+            .await?;
         Ok(pretty_format_batches(&plan)?.to_string())
     }
 
@@ -202,21 +207,30 @@ impl Federation {
     ///
     /// [`Error::Invalid`] if the session has no default catalog.
     pub fn register(&self, context: &SessionContext) -> Result<()> {
-        let catalog = context.state().config_options().catalog.default_catalog.clone();
+        let catalog = context
+            .state()
+            .config_options()
+            .catalog
+            .default_catalog
+            .clone();
         let Some(others) = context.catalog(&catalog) else {
-            return Err(Error::invalid(format!("the session has no catalog {catalog}")));
+            return Err(Error::invalid(format!(
+                "the session has no catalog {catalog}"
+            )));
         };
         let over = DatabaseCatalog::over(Arc::clone(&self.databases), others);
         context.register_catalog(catalog, Arc::new(over));
         context
-            .register_relation_planner(Arc::new(time_travel::RefuseVersions))
+            .register_relation_planner(Arc::new(RefuseVersions))
             .map_err(|error| Error::invalid(error.strip_backtrace()))
     }
 
     /// A name is used in SQL as it is, so it must survive there without quotes.
     fn check_name(&self, name: &str) -> Result<()> {
         let plain = name.starts_with(|first: char| first.is_ascii_lowercase() || first == '_')
-            && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_');
         if !plain {
             return Err(Error::invalid(format!(
                 "{name:?} cannot be a name in SQL: use lower-case letters, digits and _, \
@@ -224,7 +238,9 @@ impl Federation {
             )));
         }
         if [PUBLIC, "information_schema", CATALOG].contains(&name) {
-            return Err(Error::invalid(format!("{name} is a schema that every session has")));
+            return Err(Error::invalid(format!(
+                "{name} is a schema that every session has"
+            )));
         }
         if self.databases.contains_key(name) || self.foreign.contains_key(name) {
             return Err(Error::invalid(format!("{name} is attached already")));

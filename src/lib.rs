@@ -33,9 +33,9 @@ pub use db::{Db, Verified};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};
+pub use error::{Error, Result, StoreFailure};
 #[cfg(feature = "query")]
 pub use federation::Federation;
-pub use error::{Error, Result, StoreFailure};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index};
 pub use schema::{Attribute, Cardinality, EntityRef, LookupRef, Schema, Unique};

@@ -23,9 +23,15 @@ use crate::error::{Error, Result};
 /// # Errors
 ///
 /// [`Error::Invalid`] that names the file.
-pub(crate) async fn file_table(state: &SessionState, path: &Path) -> Result<Arc<dyn TableProvider>> {
+pub(crate) async fn file_table(
+    state: &SessionState,
+    path: &Path,
+) -> Result<Arc<dyn TableProvider>> {
     let named = |reason: &dyn std::fmt::Display| {
-        Error::invalid(format!("{} cannot be read as a table: {reason}", path.display()))
+        Error::invalid(format!(
+            "{} cannot be read as a table: {reason}",
+            path.display()
+        ))
     };
     let absolute = path.canonicalize().map_err(|error| named(&error))?;
     if !absolute.is_file() {
@@ -38,27 +44,38 @@ pub(crate) async fn file_table(state: &SessionState, path: &Path) -> Result<Arc<
         let url = ListingTableUrl::try_new(url, None)?;
         let options = ListingOptions::new(format).with_file_extension("");
         let schema = options.infer_schema(state, &url).await?;
-        let config =
-            ListingTableConfig::new(url).with_listing_options(options).with_schema(schema);
+        let config = ListingTableConfig::new(url)
+            .with_listing_options(options)
+            .with_schema(schema);
         Ok::<_, DataFusionError>(ListingTable::try_new(config)?)
     };
-    let table = read.await.map_err(|error| named(&error.strip_backtrace()))?;
+    let table = read
+        .await
+        .map_err(|error| named(&error.strip_backtrace()))?;
     Ok(Arc::new(table))
 }
 
 fn format_of(path: &Path) -> Result<Arc<dyn FileFormat>, String> {
-    let ending = path.extension().map(|ending| ending.to_string_lossy().to_lowercase());
+    let ending = path
+        .extension()
+        .map(|ending| ending.to_string_lossy().to_lowercase());
     Ok(match ending.as_deref() {
         Some("parquet") => Arc::new(ParquetFormat::default()),
         Some("csv") => Arc::new(CsvFormat::default().with_has_header(true)),
-        Some("tsv") => Arc::new(CsvFormat::default().with_has_header(true).with_delimiter(b'\t')),
+        Some("tsv") => Arc::new(
+            CsvFormat::default()
+                .with_has_header(true)
+                .with_delimiter(b'\t'),
+        ),
         Some("json") => {
             let array = begins_with_bracket(path).map_err(|error| error.to_string())?;
             Arc::new(JsonFormat::default().with_newline_delimited(!array))
         }
         Some("ndjson" | "jsonl") => Arc::new(JsonFormat::default()),
         _ => {
-            return Err("its name must end in .parquet, .csv, .tsv, .json, .ndjson or .jsonl".into());
+            return Err(
+                "its name must end in .parquet, .csv, .tsv, .json, .ndjson or .jsonl".into(),
+            );
         }
     })
 }

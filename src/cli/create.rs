@@ -22,13 +22,20 @@ impl Create {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
         let (address, basis) = split_url(&self.url)?;
         if !basis.parts().is_empty() {
-            return Err(Failure::usage("a new database has no basis: leave out what follows @"));
+            return Err(Failure::usage(
+                "a new database has no basis: leave out what follows @",
+            ));
         }
         let store = Store::open_url(&address)?;
         let branch = basis.branch().cloned().unwrap_or_default();
         let conn = Connection::create_in(&store, branch, Arc::new(System)).await?;
         let db = conn.db();
-        writeln!(out, "created database {} at {}", db.database_id(), store.location())?;
+        writeln!(
+            out,
+            "created database {} at {}",
+            db.database_id(),
+            store.location()
+        )?;
         out.flush()?;
         Ok(())
     }

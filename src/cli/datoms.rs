@@ -64,11 +64,14 @@ impl Datoms {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
         let db = Db::open_url(&self.url).await?;
         if self.components.len() > 4 {
-            return Err(Failure::usage("a datom has four components to give: e, a, v and tx"));
+            return Err(Failure::usage(
+                "a datom has four components to give: e, a, v and tx",
+            ));
         }
         let mut components = Components::all();
         for (kind, text) in self.index.components().into_iter().zip(&self.components) {
-            let form = edn::read(text).map_err(|error| Failure::from(Error::from(error)).of(text))?;
+            let form =
+                edn::read(text).map_err(|error| Failure::from(Error::from(error)).of(text))?;
             components = match kind {
                 'e' => components.e(entity(&db, &form).await?),
                 'a' => components.a(attribute(&db, &form)?.id),
@@ -103,7 +106,13 @@ async fn entity(db: &Db, form: &Form) -> Result<Entid, Error> {
         Edn::Long(id) => EntityRef::Entid(Entid(*id)),
         Edn::Keyword(ident) => EntityRef::Ident(ident.clone()),
         Edn::Vector(pair) => match &pair[..] {
-            [Form { edn: Edn::Keyword(ident), .. }, value] => {
+            [
+                Form {
+                    edn: Edn::Keyword(ident),
+                    ..
+                },
+                value,
+            ] => {
                 let attribute = db.schema().require(ident)?;
                 EntityRef::Lookup(LookupRef {
                     attribute: ident.clone(),
@@ -151,6 +160,9 @@ fn transaction(form: &Form) -> Result<TxId, Error> {
     match form.edn {
         Edn::Long(id) if Entid(id).is_tx() => Ok(TxId(Entid(id))),
         Edn::Long(t) if t >= 0 => Ok(TxId::from_t(t.unsigned_abs())),
-        _ => Err(Error::invalid(format!("a transaction is a t or an id, got {}", form.edn))),
+        _ => Err(Error::invalid(format!(
+            "a transaction is a t or an id, got {}",
+            form.edn
+        ))),
     }
 }

@@ -75,13 +75,21 @@ LIMIT 5";
 
 impl Demo {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
-        let dir = self.dir.unwrap_or_else(|| std::env::temp_dir().join("datomfusion-demo"));
+        let dir = self
+            .dir
+            .unwrap_or_else(|| std::env::temp_dir().join("datomfusion-demo"));
         let mut federation = Federation::new();
         for (name, facts) in [("catalog", CATALOG), ("sales", SALES)] {
             let db = database(&dir.join(name), name, facts, &mut out).await?;
             federation.attach(name, db)?;
         }
-        show(&federation, "What sells where? Two databases, one statement:", JOIN, &mut out).await?;
+        show(
+            &federation,
+            "What sells where? Two databases, one statement:",
+            JOIN,
+            &mut out,
+        )
+        .await?;
         let title = "And the same databases as of the end of 2022, beside today:";
         show(&federation, title, TIMES, &mut out).await?;
         writeln!(out, "{}", go_on(&dir))?;
@@ -112,9 +120,17 @@ async fn database(
     };
     for (file, text) in facts.get(known..).unwrap_or_default() {
         let data = TxData::parse(text).map_err(|error| Failure::from(error).of(file))?;
-        let report = conn.transact(&data).await.map_err(|error| Failure::from(error).of(file))?;
+        let report = conn
+            .transact(&data)
+            .await
+            .map_err(|error| Failure::from(error).of(file))?;
         let instant = TimePoint::Instant(report.instant);
-        writeln!(out, "  t={} {instant} {:>6} datoms  {file}", report.t, report.tx_data.len())?;
+        writeln!(
+            out,
+            "  t={} {instant} {:>6} datoms  {file}",
+            report.t,
+            report.tx_data.len()
+        )?;
         out.flush()?;
     }
     Ok(conn.db())
@@ -158,5 +174,9 @@ fn go_on(dir: &Path) -> String {
 fn quoted(path: &Path) -> String {
     let text = path.display().to_string();
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
 }

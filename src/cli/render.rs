@@ -21,8 +21,8 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use arrow_schema::{Field, Schema as ArrowSchema, SchemaRef};
 use clap::ValueEnum;
-use datafusion::arrow::util::display::FormatOptions;
-use datafusion::arrow::util::pretty::pretty_format_batches_with_options;
+use arrow::util::display::FormatOptions;
+use arrow::util::pretty::pretty_format_batches_with_options;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::ArrowWriter;
 use futures::stream::TryStreamExt;
@@ -59,13 +59,20 @@ pub(super) async fn write(
         while let Some(batch) = rows.try_next().await? {
             batches.push(batch);
         }
-        let options = FormatOptions::default().with_null("").with_display_error(true);
-        writeln!(out, "{}", pretty_format_batches_with_options(&batches, &options)?)?;
+        let options = FormatOptions::default()
+            .with_null("")
+            .with_display_error(true);
+        writeln!(
+            out,
+            "{}",
+            pretty_format_batches_with_options(&batches, &options)?
+        )?;
         out.flush()?;
         return Ok(());
     }
     if format == Format::Parquet {
-        let mut writer = ArrowWriter::try_new(out, Arc::clone(&schema), None).map_err(Failure::new)?;
+        let mut writer =
+            ArrowWriter::try_new(out, Arc::clone(&schema), None).map_err(Failure::new)?;
         while let Some(batch) = rows.try_next().await? {
             let named = RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec())?;
             writer.write(&named).map_err(Failure::new)?;
@@ -236,8 +243,7 @@ mod tests {
         let names: ArrayRef = Arc::new(StringViewArray::from(vec![Some("a \"b\", c"), None]));
         let numbers: ArrayRef = Arc::new(Int64Array::from(vec![i64::MAX, -1]));
         let money = Decimal128Array::from(vec![Some(232_860), None]);
-        let money: ArrayRef =
-            Arc::new(money.with_precision_and_scale(38, 2).expect("it fits"));
+        let money: ArrayRef = Arc::new(money.with_precision_and_scale(38, 2).expect("it fits"));
         let schema = ArrowSchema::new(vec![
             Field::new("name", names.data_type().clone(), true),
             Field::new("name", numbers.data_type().clone(), true),

@@ -33,7 +33,11 @@ pub(super) fn run(
     println!("{}\n\\? for help", attached(federation));
     let mut statement = String::new();
     loop {
-        let prompt = if statement.is_empty() { "datomfusion> " } else { "        ...> " };
+        let prompt = if statement.is_empty() {
+            "datomfusion> "
+        } else {
+            "        ...> "
+        };
         let line = match editor.readline(prompt) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {

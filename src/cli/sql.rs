@@ -33,7 +33,13 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn run(self, runtime: &Runtime) -> Result<(), Failure> {
-        let Self { databases, tables, format, file, query } = self;
+        let Self {
+            databases,
+            tables,
+            format,
+            file,
+            query,
+        } = self;
         let query = match (query, file) {
             (Some(query), _) => Some(query),
             (None, Some(file)) => Some(read(&file)?),

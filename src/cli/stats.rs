@@ -39,14 +39,21 @@ impl Stats {
         let instant = TimePoint::Instant(db.basis_instant());
         writeln!(out, "basis      t={}, {instant}", db.basis_t())?;
         let (said, transactions) = (tail.log().len(), tail.pending().len());
-        writeln!(out, "tail       {said} datoms of {transactions} transactions")?;
+        writeln!(
+            out,
+            "tail       {said} datoms of {transactions} transactions"
+        )?;
         let facts = db.count(Index::Eavt, &Range::all()).await?;
         writeln!(out, "facts      {facts}")?;
         let schema = db.schema();
         let (attributes, idents) = (schema.attributes().count(), schema.idents().count());
         writeln!(out, "schema     {attributes} attributes, {idents} idents")?;
         for (table, entities) in db.0.tables.iter().filter(|(_, entities)| **entities > 0) {
-            let name = if table.is_empty() { "(no namespace)" } else { table };
+            let name = if table.is_empty() {
+                "(no namespace)"
+            } else {
+                table
+            };
             writeln!(out, "entities   {entities:>10}  {name}")?;
         }
         writeln!(
@@ -78,14 +85,24 @@ impl Stats {
 }
 
 fn write_row(out: &mut Out, name: &str, datoms: u64, shape: &Shape) -> std::io::Result<()> {
-    let Shape { height, inner, leaves, bytes } = shape;
-    writeln!(out, "{name:<14} {datoms:>10} {height:>7} {inner:>7} {leaves:>8} {bytes:>12}")
+    let Shape {
+        height,
+        inner,
+        leaves,
+        bytes,
+    } = shape;
+    writeln!(
+        out,
+        "{name:<14} {datoms:>10} {height:>7} {inner:>7} {leaves:>8} {bytes:>12}"
+    )
 }
 
 /// Reads the inner nodes of a tree; they tell what there is to know about the leaves.
 async fn shape(loader: &Loader, tree: &Tree) -> Result<Shape, Failure> {
     let mut shape = Shape::default();
-    let Some(root) = &tree.root else { return Ok(shape) };
+    let Some(root) = &tree.root else {
+        return Ok(shape);
+    };
     shape.height = root.level + 1;
     let mut pending = vec![(root.id, root.location, root.level)];
     while let Some((id, location, level)) = pending.pop() {
@@ -96,7 +113,7 @@ async fn shape(loader: &Loader, tree: &Tree) -> Result<Shape, Failure> {
         }
         shape.inner += 1;
         if let Node::Inner(inner) = &*loader.load(id, location).await? {
-            let children = inner.children().iter();
+            let children = inner.children();
             pending.extend(children.map(|child| (child.id, child.location, level - 1)));
         }
     }

@@ -27,11 +27,15 @@ impl Transact {
     pub(super) async fn run(mut self, mut out: Out) -> Result<(), Failure> {
         let (address, basis) = split_url(&self.url)?;
         if !basis.parts().is_empty() {
-            return Err(Failure::usage("a transaction builds on the newest basis: leave out what follows @"));
+            return Err(Failure::usage(
+                "a transaction builds on the newest basis: leave out what follows @",
+            ));
         }
         if self.files.is_empty() {
             if io::stdin().is_terminal() {
-                return Err(Failure::usage("name the files to transact, or - for standard input"));
+                return Err(Failure::usage(
+                    "name the files to transact, or - for standard input",
+                ));
             }
             self.files.push("-".into());
         }

@@ -83,14 +83,25 @@ impl DatomTable {
                 _ => partitions.push((rows, vec![range])),
             }
         }
-        Ok((partitions.into_iter().map(|(_, ranges)| ranges).collect(), Some(total)))
+        Ok((
+            partitions.into_iter().map(|(_, ranges)| ranges).collect(),
+            Some(total),
+        ))
     }
 
     /// All of AEVT, cut between attributes.
-    async fn divided(&self, partitions_max: usize) -> crate::Result<(Vec<Vec<Range>>, Option<u64>)> {
+    async fn divided(
+        &self,
+        partitions_max: usize,
+    ) -> crate::Result<(Vec<Vec<Range>>, Option<u64>)> {
         let total = self.db.count(Index::Aevt, &Range::all()).await?;
         let share = share_of(total, partitions_max);
-        let edge = |a: Entid, inclusive| Some(Edge { at: Components::all().a(a), inclusive });
+        let edge = |a: Entid, inclusive| {
+            Some(Edge {
+                at: Components::all().a(a),
+                inclusive,
+            })
+        };
         let mut cuts = Vec::new();
         if share < total {
             let mut filled = 0;
@@ -107,7 +118,10 @@ impl DatomTable {
         let mut from = None;
         let mut ranges = Vec::with_capacity(cuts.len() + 1);
         for cut in cuts {
-            ranges.push(vec![Range { from: from.take(), to: edge(cut, true) }]);
+            ranges.push(vec![Range {
+                from: from.take(),
+                to: edge(cut, true),
+            }]);
             from = edge(cut, false);
         }
         ranges.push(vec![Range { from, to: None }]);
@@ -116,7 +130,9 @@ impl DatomTable {
 }
 
 fn share_of(total: u64, partitions_max: usize) -> u64 {
-    total.div_ceil(partitions_max.max(1) as u64).max(PARTITION_ROWS_MIN)
+    total
+        .div_ceil(partitions_max.max(1) as u64)
+        .max(PARTITION_ROWS_MIN)
 }
 
 #[async_trait]
@@ -149,9 +165,15 @@ impl TableProvider for DatomTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let access = Access::of(&self.db, filters);
         let index = access.index;
-        let target = if limit.is_some() { 1 } else { session.config().target_partitions() };
-        let (partitions, rows) =
-            self.partitions(access, target).await.map_err(into_datafusion)?;
+        let target = if limit.is_some() {
+            1
+        } else {
+            session.config().target_partitions()
+        };
+        let (partitions, rows) = self
+            .partitions(access, target)
+            .await
+            .map_err(into_datafusion)?;
         let (schema, columns): (SchemaRef, Vec<Column>) = match projection {
             Some(projection) => (
                 Arc::new(self.schema.project(projection)?),
@@ -160,6 +182,8 @@ impl TableProvider for DatomTable {
             None => (Arc::clone(&self.schema), Column::ALL.to_vec()),
         };
         let db = self.db.clone();
-        Ok(Arc::new(DatomScanExec::new(db, index, partitions, columns, schema, rows, limit)))
+        Ok(Arc::new(DatomScanExec::new(
+            db, index, partitions, columns, schema, rows, limit,
+        )))
     }
 }

@@ -35,8 +35,13 @@ use crate::schema::{Attribute, Unique, attrs};
 use crate::value::Value;
 
 /// Tables that every database has.
-pub(crate) const SYSTEM_TABLES: [&str; 5] =
-    ["attributes", "datoms", "datoms_history", "idents", "transactions"];
+pub(crate) const SYSTEM_TABLES: [&str; 5] = [
+    "attributes",
+    "datoms",
+    "datoms_history",
+    "idents",
+    "transactions",
+];
 
 /// Attributes that are looked for on transactions at the same time.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -81,14 +86,27 @@ pub(crate) async fn attributes(db: &Db) -> Result<Arc<dyn TableProvider>> {
             place.map(|(table, _)| table),
             place.map(|(_, column)| column),
         ];
-        texts.iter_mut().zip(said).for_each(|(column, text)| column.append_option(text));
+        texts
+            .iter_mut()
+            .zip(said)
+            .for_each(|(column, text)| column.append_option(text));
         let said = [attribute.indexed, attribute.component, attribute.no_history];
-        flags.iter_mut().zip(said).for_each(|(column, flag)| column.append_value(flag));
+        flags
+            .iter_mut()
+            .zip(said)
+            .for_each(|(column, flag)| column.append_value(flag));
         ids.append_value(attribute.id.0);
         scales.append_option(attribute.scale);
     }
-    let [ident, value_type, cardinality, unique, doc, sql_table, sql_column] =
-        texts.map(|mut column| Arc::new(column.finish()) as ArrayRef);
+    let [
+        ident,
+        value_type,
+        cardinality,
+        unique,
+        doc,
+        sql_table,
+        sql_column,
+    ] = texts.map(|mut column| Arc::new(column.finish()) as ArrayRef);
     let [indexed, component, no_history] =
         flags.map(|mut column| Arc::new(column.finish()) as ArrayRef);
     table_of(vec![
@@ -118,7 +136,9 @@ fn table_of(columns: Vec<(&str, bool, ArrayRef)>) -> Result<Arc<dyn TableProvide
     let field = |(name, nullable, array): &(&str, bool, ArrayRef)| {
         Field::new(*name, array.data_type().clone(), *nullable)
     };
-    let schema = Arc::new(ArrowSchema::new(columns.iter().map(field).collect::<Vec<_>>()));
+    let schema = Arc::new(ArrowSchema::new(
+        columns.iter().map(field).collect::<Vec<_>>(),
+    ));
     let arrays = columns.into_iter().map(|(_, _, array)| array).collect();
     let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)?;
     Ok(Arc::new(MemTable::try_new(schema, vec![vec![batch]])?))
@@ -128,7 +148,9 @@ fn table_of(columns: Vec<(&str, bool, ArrayRef)>) -> Result<Arc<dyn TableProvide
 /// when the table is scanned.
 pub(crate) async fn transactions(db: &Db) -> Result<Arc<dyn TableProvider>> {
     let db = without_history(db);
-    let carried = carried_by_transactions(&db).await.map_err(into_datafusion)?;
+    let carried = carried_by_transactions(&db)
+        .await
+        .map_err(into_datafusion)?;
     let mut fields = vec![
         Field::new("t", DataType::Int64, false),
         Field::new("tx", DataType::Int64, false),
@@ -146,8 +168,15 @@ pub(crate) async fn transactions(db: &Db) -> Result<Arc<dyn TableProvider>> {
         fields.push(Field::new(name, data_type, true));
     }
     let schema: SchemaRef = Arc::new(ArrowSchema::new(fields));
-    let rows = Arc::new(Transactions { db, carried, schema: Arc::clone(&schema) });
-    Ok(Arc::new(StreamingTable::try_new(schema, vec![Arc::new(Partition(rows))])?))
+    let rows = Arc::new(Transactions {
+        db,
+        carried,
+        schema: Arc::clone(&schema),
+    });
+    Ok(Arc::new(StreamingTable::try_new(
+        schema,
+        vec![Arc::new(Partition(rows))],
+    )?))
 }
 
 fn timestamp() -> DataType {
@@ -159,15 +188,24 @@ fn without_history(db: &Db) -> Db {
     if !db.is_history() {
         return db.clone();
     }
-    Db(Arc::new(Inner { history: false, ..Inner::clone(&db.0) }))
+    Db(Arc::new(Inner {
+        history: false,
+        ..Inner::clone(&db.0)
+    }))
 }
 
 /// What an attribute says about transactions.
 fn of_transactions(a: Entid) -> Range {
     let run = Components::all().a(a);
     Range {
-        from: Some(Edge { at: run.clone().e(Entid::TX0), inclusive: true }),
-        to: Some(Edge { at: run, inclusive: true }),
+        from: Some(Edge {
+            at: run.clone().e(Entid::TX0),
+            inclusive: true,
+        }),
+        to: Some(Edge {
+            at: run,
+            inclusive: true,
+        }),
     }
 }
 
@@ -181,7 +219,9 @@ async fn carried_by_transactions(db: &Db) -> crate::Result<Vec<Arc<Attribute>>> 
         .collect();
     stream::iter(candidates)
         .map(|attribute| async move {
-            let first = db.first(Index::Aevt, &of_transactions(attribute.id)).await?;
+            let first = db
+                .first(Index::Aevt, &of_transactions(attribute.id))
+                .await?;
             crate::Result::Ok(first.map(|_| attribute))
         })
         .buffered(LOOKUPS_AT_ONCE)
@@ -200,14 +240,20 @@ struct Transactions {
 impl Transactions {
     async fn batch(&self) -> Result<RecordBatch> {
         let run = of_transactions(attrs::TX_INSTANT);
-        let said = self.db.collect(Index::Aevt, &run).await.map_err(into_datafusion)?;
+        let said = self
+            .db
+            .collect(Index::Aevt, &run)
+            .await
+            .map_err(into_datafusion)?;
         let instants = said.iter().map(|datom| match datom.v {
             Value::Instant(ms) => ms,
             _ => 0,
         });
         let instants = TimestampMillisecondArray::from_iter_values(instants).with_timezone("UTC");
         let transactions: Vec<i64> = said.iter().map(|datom| datom.e.0).collect();
-        let ts = transactions.iter().map(|tx| TxId(Entid(*tx)).t().cast_signed());
+        let ts = transactions
+            .iter()
+            .map(|tx| TxId(Entid(*tx)).t().cast_signed());
         let mut arrays: Vec<ArrayRef> = vec![
             Arc::new(Int64Array::from_iter_values(ts)),
             Arc::new(Int64Array::from(transactions.clone())),
@@ -215,7 +261,11 @@ impl Transactions {
         ];
         for attribute in &self.carried {
             let run = of_transactions(attribute.id);
-            let said = self.db.collect(Index::Aevt, &run).await.map_err(into_datafusion)?;
+            let said = self
+                .db
+                .collect(Index::Aevt, &run)
+                .await
+                .map_err(into_datafusion)?;
             arrays.push(self.aligned(attribute, &said, &transactions)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
@@ -249,7 +299,12 @@ impl Transactions {
         let item = Arc::new(Field::new_list_field(taken.data_type().clone(), false));
         let nulls: NullBuffer = lengths.iter().map(|length| *length > 0).collect();
         let offsets = OffsetBuffer::from_lengths(lengths);
-        Ok(Arc::new(ListArray::try_new(item, offsets, taken, Some(nulls))?))
+        Ok(Arc::new(ListArray::try_new(
+            item,
+            offsets,
+            taken,
+            Some(nulls),
+        )?))
     }
 }
 
@@ -275,6 +330,9 @@ impl PartitionStream for Partition {
     fn execute(&self, _: Arc<TaskContext>) -> SendableRecordBatchStream {
         let rows = Arc::clone(&self.0);
         let batch = stream::once(async move { rows.batch().await });
-        Box::pin(RecordBatchStreamAdapter::new(Arc::clone(&self.0.schema), batch))
+        Box::pin(RecordBatchStreamAdapter::new(
+            Arc::clone(&self.0.schema),
+            batch,
+        ))
     }
 }

@@ -1,7 +1,9 @@
 //! For sessions whose SQL does not pass through [`parse`](super::parse).
 
 use datafusion::error::Result;
-use datafusion::logical_expr::planner::{RelationPlanner, RelationPlannerContext, RelationPlanning};
+use datafusion::logical_expr::planner::{
+    RelationPlanner, RelationPlannerContext, RelationPlanning,
+};
 use datafusion::sql::sqlparser::ast::TableFactor;
 
 use crate::error::Error;
@@ -17,7 +19,12 @@ impl RelationPlanner for RefuseVersions {
         relation: TableFactor,
         _: &mut dyn RelationPlannerContext,
     ) -> Result<RelationPlanning> {
-        if let TableFactor::Table { name, version: Some(version), .. } = &relation {
+        if let TableFactor::Table {
+            name,
+            version: Some(version),
+            ..
+        } = &relation
+        {
             return Err(into_datafusion(Error::invalid(format!(
                 "{name} {version}: this session reads no version clauses; \
                  name the basis instead, as in \"sales@t=42\".invoice"

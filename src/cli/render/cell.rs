@@ -1,17 +1,19 @@
 //! One value of an Arrow array as text.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{
     Decimal32Type, Decimal64Type, Decimal128Type, Decimal256Type, Float32Type, Float64Type,
-    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType, TimestampSecondType,
+    TimestampMicrosecondType, TimestampMillisecondType, TimestampNanosecondType,
+    TimestampSecondType,
 };
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, TimeUnit};
 use chrono::{DateTime, SecondsFormat, Utc};
-use datafusion::arrow::error::ArrowError;
-use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// In which notation a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,7 +35,11 @@ impl Notation {
 
     /// The notation of parts.
     fn inner(self) -> Self {
-        if self == Self::Edn { Self::Edn } else { Self::Json }
+        if self == Self::Edn {
+            Self::Edn
+        } else {
+            Self::Json
+        }
     }
 }
 
@@ -51,7 +57,11 @@ pub(super) fn write_cell(
     match array.data_type() {
         DataType::Null => out.push_str(notation.nothing()),
         DataType::Float64 => {
-            write_float(array.as_primitive::<Float64Type>().value(row), notation, out);
+            write_float(
+                array.as_primitive::<Float64Type>().value(row),
+                notation,
+                out,
+            );
         }
         DataType::Float32 => {
             let value = array.as_primitive::<Float32Type>().value(row);
@@ -97,14 +107,24 @@ pub(super) fn write_cell(
             write_items(&array.as_list::<i64>().value(row), notation.inner(), out)?;
         }
         DataType::FixedSizeList(..) => {
-            write_items(&array.as_fixed_size_list().value(row), notation.inner(), out)?;
+            write_items(
+                &array.as_fixed_size_list().value(row),
+                notation.inner(),
+                out,
+            )?;
         }
         DataType::Struct(fields) => {
             let columns = array.as_struct().columns();
-            let parts = fields.iter().map(|field| field.name().as_str()).zip(columns);
+            let parts = fields
+                .iter()
+                .map(|field| field.name().as_str())
+                .zip(columns);
             write_parts(parts, row, notation.inner(), out)?;
         }
-        DataType::Map(..) => write_map(&array.as_map().value(row).into(), notation.inner(), out)?,
+        DataType::Map(..) => {
+            let entries: ArrayRef = Arc::new(array.as_map().value(row));
+            write_map(&entries, notation.inner(), out)?;
+        }
         DataType::Dictionary(..) => {
             let dictionary = array.as_any_dictionary();
             let key = dictionary.normalized_keys()[row];
@@ -120,7 +140,10 @@ pub(super) fn write_cell(
         | DataType::UInt32
         | DataType::UInt64 => {
             let options = FormatOptions::default().with_display_error(false);
-            push(out, format_args!("{}", ArrayFormatter::try_new(array, &options)?.value(row)));
+            push(
+                out,
+                format_args!("{}", ArrayFormatter::try_new(array, &options)?.value(row)),
+            );
         }
         _ => write_other(array, row, notation, out)?,
     }
@@ -135,7 +158,9 @@ fn write_other(
     out: &mut String,
 ) -> Result<(), ArrowError> {
     let options = FormatOptions::default().with_display_error(false);
-    let text = ArrayFormatter::try_new(array, &options)?.value(row).try_to_string()?;
+    let text = ArrayFormatter::try_new(array, &options)?
+        .value(row)
+        .try_to_string()?;
     write_text(&text, notation, out);
     Ok(())
 }
@@ -206,7 +231,9 @@ fn write_bytes(bytes: &[u8], notation: Notation, out: &mut String) {
         Notation::Plain => ("", ""),
     };
     out.push_str(before);
-    bytes.iter().for_each(|byte| push(out, format_args!("{byte:02x}")));
+    bytes
+        .iter()
+        .for_each(|byte| push(out, format_args!("{byte:02x}")));
     out.push_str(after);
 }
 
@@ -233,7 +260,11 @@ fn instant(array: &ArrayRef, row: usize, unit: TimeUnit) -> Option<DateTime<Utc>
 /// RFC 3339 with as many digits as there are; without a zone, a time that has none.
 fn write_instant(instant: DateTime<Utc>, zoned: bool, notation: Notation, out: &mut String) {
     let text = instant.to_rfc3339_opts(SecondsFormat::AutoSi, true);
-    let text = if zoned { &text } else { text.trim_end_matches('Z') };
+    let text = if zoned {
+        &text
+    } else {
+        text.trim_end_matches('Z')
+    };
     if notation == Notation::Edn {
         out.push_str("#inst ");
     }

@@ -69,11 +69,20 @@ struct Wanted {
 impl Wanted {
     fn narrow(&mut self, filter: &Expr) {
         match filter {
-            Expr::BinaryExpr(BinaryExpr { left, op: Operator::And, right }) => {
+            Expr::BinaryExpr(BinaryExpr {
+                left,
+                op: Operator::And,
+                right,
+            }) => {
                 self.narrow(left);
                 self.narrow(right);
             }
-            Expr::Between(Between { expr, negated: false, low, high }) => {
+            Expr::Between(Between {
+                expr,
+                negated: false,
+                low,
+                high,
+            }) => {
                 if let Some(column) = column_of(expr) {
                     for (op, bound) in [(Operator::GtEq, low), (Operator::LtEq, high)] {
                         if let Expr::Literal(bound, _) = &**bound {
@@ -134,7 +143,8 @@ impl Wanted {
             }
             Column::V if values.len() == 1 => self.compare(column, Operator::Eq, &values[0]),
             Column::Typed(value_type) if values.len() == 1 => {
-                self.typed.push((value_type, Operator::Eq, values[0].clone()));
+                self.typed
+                    .push((value_type, Operator::Eq, values[0].clone()));
             }
             _ => {}
         }
@@ -143,7 +153,9 @@ impl Wanted {
     fn access(self, db: &Db) -> Access {
         let attributes: Option<Vec<&Attribute>> = self.a.as_ref().map(|idents| {
             let known = idents.iter().filter_map(|ident| ident.strip_prefix(':'));
-            known.filter_map(|ident| Some(&**db.schema().attribute_by_ident(&Keyword::new(ident))?)).collect()
+            known
+                .filter_map(|ident| Some(&**db.schema().attribute_by_ident(&Keyword::new(ident))?))
+                .collect()
         });
         if let Some(entities) = &self.e {
             let each = entities.iter().map(|e| Components::all().e(Entid(*e)));
@@ -160,25 +172,40 @@ impl Wanted {
                 && db.in_avet(attribute.id)
                 && let Some(range) = self.values_of(attribute)
             {
-                return Access { index: Index::Avet, ranges: vec![range], everything: false };
+                return Access {
+                    index: Index::Avet,
+                    ranges: vec![range],
+                    everything: false,
+                };
             }
-            let runs = attributes.iter().map(|attribute| Components::all().a(attribute.id));
+            let runs = attributes
+                .iter()
+                .map(|attribute| Components::all().a(attribute.id));
             let mut runs: Vec<Components> = runs.collect();
             runs.sort_by_key(|run| run.a);
             return Access::prefixes(Index::Aevt, runs);
         }
         if let (Some(transactions), true) = (&self.tx, db.is_history()) {
-            let each = transactions.iter().map(|tx| Components::all().tx(TxId(Entid(*tx))));
+            let each = transactions
+                .iter()
+                .map(|tx| Components::all().tx(TxId(Entid(*tx))));
             return Access::prefixes(Index::Log, each.collect());
         }
-        Access { index: Index::Aevt, ranges: vec![Range::all()], everything: true }
+        Access {
+            index: Index::Aevt,
+            ranges: vec![Range::all()],
+            everything: true,
+        }
     }
 
     /// The range of an attribute's values in AVET, if anything bounds it.
     fn values_of(&self, attribute: &Attribute) -> Option<Range> {
         let own = || Components::all().a(attribute.id);
         let edge = |at, inclusive| Edge { at, inclusive };
-        let text = self.text.as_deref().and_then(|text| value_of_text(text, attribute.value_type));
+        let text = self
+            .text
+            .as_deref()
+            .and_then(|text| value_of_text(text, attribute.value_type));
         if let Some(value) = text {
             return Some(Range::prefix(own().v(value)));
         }
@@ -188,7 +215,9 @@ impl Wanted {
             if *value_type != attribute.value_type {
                 continue;
             }
-            let Some(value) = value_of(literal, *value_type) else { continue };
+            let Some(value) = value_of(literal, *value_type) else {
+                continue;
+            };
             if *op == Operator::Eq {
                 return Some(Range::prefix(own().v(value)));
             }
@@ -201,7 +230,11 @@ impl Wanted {
                 value => (value, strict),
             };
             // One bound a side is enough to be right, and two of a kind are rare.
-            let side = if lower { &mut range.from } else { &mut range.to };
+            let side = if lower {
+                &mut range.from
+            } else {
+                &mut range.to
+            };
             *side = Some(edge(own().v(value), !strict));
             bounded = true;
         }
@@ -212,7 +245,11 @@ impl Wanted {
 impl Access {
     fn prefixes(index: Index, prefixes: Vec<Components>) -> Self {
         let ranges = prefixes.into_iter().map(Range::prefix).collect();
-        Self { index, ranges, everything: false }
+        Self {
+            index,
+            ranges,
+            everything: false,
+        }
     }
 }
 
@@ -234,20 +271,32 @@ fn column_of(expr: &Expr) -> Option<Column> {
 /// The column and the values of `c = x`, `c IN (x, …)` and any `OR` of those on one column.
 fn one_of(expr: &Expr) -> Option<(Column, Vec<ScalarValue>)> {
     match expr {
-        Expr::InList(InList { expr, list, negated: false }) => {
+        Expr::InList(InList {
+            expr,
+            list,
+            negated: false,
+        }) => {
             let values = list.iter().map(|item| match item {
                 Expr::Literal(value, _) if !value.is_null() => Some(value.clone()),
                 _ => None,
             });
             Some((column_of(expr)?, values.collect::<Option<_>>()?))
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Or, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Or,
+            right,
+        }) => {
             let (column, mut values) = one_of(left)?;
             let (other, more) = one_of(right)?;
             values.extend(more);
             (column == other).then_some((column, values))
         }
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq,
+            right,
+        }) => {
             let (column, value) = match (&**left, &**right) {
                 (column, Expr::Literal(value, _)) | (Expr::Literal(value, _), column) => {
                     (column_of(column)?, value)
@@ -300,9 +349,9 @@ fn value_of_text(text: &str, value_type: ValueType) -> Option<Value> {
         ValueType::Symbol => Some(Value::Symbol(Symbol::new(text))),
         ValueType::Long => text.parse().ok().map(Value::Long),
         ValueType::Ref => text.parse().ok().map(|id| Value::Ref(Entid(id))),
-        ValueType::Uuid => {
-            uuid::Uuid::parse_str(text).ok().map(|uuid| Value::Uuid(uuid.as_u128()))
-        }
+        ValueType::Uuid => uuid::Uuid::parse_str(text)
+            .ok()
+            .map(|uuid| Value::Uuid(uuid.as_u128())),
         _ => None,
     }
 }

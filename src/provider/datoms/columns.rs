@@ -13,8 +13,8 @@ use arrow_array::builder::{
     BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
 };
 use arrow_array::{
-    ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringViewArray, TimestampMillisecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
+    RecordBatchOptions, StringViewArray, TimestampMillisecondArray, UInt32Array, new_null_array,
 };
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -133,7 +133,10 @@ pub(crate) fn array_of(db: &Db, attribute: &Attribute, leaf: &Leaf) -> Result<Ar
 
 /// The Arrow schema of `datoms`.
 pub(super) fn table_schema(db: &Db) -> SchemaRef {
-    let scales = db.schema().attributes().filter_map(|attribute| attribute.scale);
+    let scales = db
+        .schema()
+        .attributes()
+        .filter_map(|attribute| attribute.scale);
     let scale = scales.max().unwrap_or(0).clamp(0, i64::from(PRECISION));
     let scale = i8::try_from(scale).unwrap_or(0);
     let fields = Column::ALL.map(|column| {
@@ -152,35 +155,44 @@ pub(super) struct Columns {
 
 impl Columns {
     pub(super) fn new(db: &Db, columns: &[Column], arrow: SchemaRef) -> Self {
-        Self { columns: columns.to_vec(), arrow, schema: Arc::clone(db.schema()) }
+        Self {
+            columns: columns.to_vec(),
+            arrow,
+            schema: Arc::clone(db.schema()),
+        }
     }
 
     /// Whether long values must have been read.
     pub(super) fn need_bodies(&self) -> bool {
         use ValueType::{Bytes, String, Uri};
-        let needs = |column: &Column| {
-            matches!(column, Column::V | Column::Typed(String | Uri | Bytes))
-        };
+        let needs =
+            |column: &Column| matches!(column, Column::V | Column::Typed(String | Uri | Bytes));
         self.columns.iter().any(needs)
     }
 
     /// Some rows of a leaf as a batch.
     pub(super) fn batch(&self, leaf: &Leaf, rows: Range<usize>) -> Result<RecordBatch> {
-        let arrays = self.columns.iter().zip(self.arrow.fields()).map(|(column, field)| {
-            match column {
-                Column::E => Ok(long(leaf.e().slice(rows.start, rows.len()))),
-                Column::Tx => Ok(long(leaf.tx().slice(rows.start, rows.len()))),
-                Column::Added => Ok(added(leaf, &rows)),
-                Column::A => self.idents(leaf, &rows),
-                Column::V => self.texts(leaf, &rows),
-                Column::Typed(value_type) => {
-                    self.typed(leaf, &rows, *value_type, field.data_type())
-                }
-            }
-        });
+        let arrays =
+            self.columns
+                .iter()
+                .zip(self.arrow.fields())
+                .map(|(column, field)| match column {
+                    Column::E => Ok(long(leaf.e().slice(rows.start, rows.len()))),
+                    Column::Tx => Ok(long(leaf.tx().slice(rows.start, rows.len()))),
+                    Column::Added => Ok(added(leaf, &rows)),
+                    Column::A => self.idents(leaf, &rows),
+                    Column::V => self.texts(leaf, &rows),
+                    Column::Typed(value_type) => {
+                        self.typed(leaf, &rows, *value_type, field.data_type())
+                    }
+                });
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.arrow), arrays, &options)?)
+        Ok(RecordBatch::try_new_with_options(
+            Arc::clone(&self.arrow),
+            arrays,
+            &options,
+        )?)
     }
 
     fn ident(&self, a: i64) -> String {
@@ -215,8 +227,9 @@ impl Columns {
     }
 
     fn texts(&self, leaf: &Leaf, rows: &Range<usize>) -> Result<ArrayRef> {
-        if let Some(ValueArray::String(texts) | ValueArray::Symbol(texts) | ValueArray::Uri(texts)) =
-            leaf.values().slice(rows.clone())
+        if let Some(
+            ValueArray::String(texts) | ValueArray::Symbol(texts) | ValueArray::Uri(texts),
+        ) = leaf.values().slice(rows.clone())
         {
             return Ok(Arc::new(texts));
         }
@@ -326,7 +339,9 @@ impl Columns {
                     match &value {
                         None => texts.append_null(),
                         Some(value) => texts.append_value(
-                            value.as_str().ok_or_else(|| self.misfit(leaf, row, UNREAD))?,
+                            value
+                                .as_str()
+                                .ok_or_else(|| self.misfit(leaf, row, UNREAD))?,
                         ),
                     }
                 }
@@ -384,7 +399,9 @@ fn plain(values: &ValueArray) -> ArrayRef {
             Arc::new(texts.finish())
         }
         ValueArray::Uuid(values) => {
-            let texts = values.iter().map(|uuid| Some(uuid::Uuid::from_u128(*uuid).to_string()));
+            let texts = values
+                .iter()
+                .map(|uuid| Some(uuid::Uuid::from_u128(*uuid).to_string()));
             Arc::new(texts.collect::<StringViewArray>())
         }
         ValueArray::BigInt(_)
@@ -405,7 +422,9 @@ fn decimal(value: &Value, scale: i8) -> Option<i128> {
     if raise > 2 * u32::from(PRECISION) {
         return (digits == num_bigint::BigInt::ZERO).then_some(0);
     }
-    let scaled: i128 = (digits * num_bigint::BigInt::from(10).pow(raise)).try_into().ok()?;
+    let scaled: i128 = (digits * num_bigint::BigInt::from(10).pow(raise))
+        .try_into()
+        .ok()?;
     (scaled.unsigned_abs() < 10_u128.pow(u32::from(PRECISION))).then_some(scaled)
 }
 

@@ -77,7 +77,12 @@ impl DatomScanExec {
 impl DisplayAs for DatomScanExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ranges: usize = self.partitions.iter().map(Vec::len).sum();
-        write!(f, "DatomScanExec: t={}, index={:?}, ranges={ranges}", self.db.basis_t(), self.index)?;
+        write!(
+            f,
+            "DatomScanExec: t={}, index={:?}, ranges={ranges}",
+            self.db.basis_t(),
+            self.index
+        )?;
         if self.db.is_history() {
             write!(f, ", history")?;
         }
@@ -128,7 +133,10 @@ impl ExecutionPlan for DatomScanExec {
 
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
         let metrics = ExecutionPlanMetricsSet::new();
-        Ok(Arc::new(Self { metrics, ..Self::clone(&self) }))
+        Ok(Arc::new(Self {
+            metrics,
+            ..Self::clone(&self)
+        }))
     }
 
     fn execute(
@@ -188,15 +196,20 @@ impl ExecutionPlan for DatomScanExec {
         let mut statistics = Statistics::new_unknown(&self.schema());
         if let (Some(rows), None) = (self.rows, args.partition()) {
             let rows = usize::try_from(rows).unwrap_or(usize::MAX);
-            statistics.num_rows = Precision::Exact(self.fetch.map_or(rows, |fetch| fetch.min(rows)));
+            statistics.num_rows =
+                Precision::Exact(self.fetch.map_or(rows, |fetch| fetch.min(rows)));
         }
         Ok(Arc::new(statistics))
     }
 
     fn with_fetch(&self, fetch: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         // Each partition would stop there by itself, and together they would not.
-        (self.partitions.len() == 1 || fetch.is_none())
-            .then(|| Arc::new(Self { fetch, ..self.clone() }) as Arc<dyn ExecutionPlan>)
+        (self.partitions.len() == 1 || fetch.is_none()).then(|| {
+            Arc::new(Self {
+                fetch,
+                ..self.clone()
+            }) as Arc<dyn ExecutionPlan>
+        })
     }
 
     fn fetch(&self) -> Option<usize> {
@@ -214,7 +227,9 @@ fn limited(
         if left == 0 {
             return Ok(None);
         }
-        let Some(batch) = batches.try_next().await? else { return Ok(None) };
+        let Some(batch) = batches.try_next().await? else {
+            return Ok(None);
+        };
         let kept = batch.num_rows().min(left);
         Ok(Some((batch.slice(0, kept), (batches, left - kept))))
     });
