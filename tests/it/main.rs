@@ -2,6 +2,8 @@
 
 mod concurrency;
 mod crash;
+mod formats;
+
 mod support;
 mod tidy;
 mod time_travel;
