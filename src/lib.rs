@@ -39,5 +39,5 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
-pub use tx::{TempId, TxData, TxReport};
+pub use tx::{Import, TempId, TxData, TxReport};
 pub use value::{Large, Value, ValueType};
