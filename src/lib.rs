@@ -23,13 +23,13 @@ pub use conn::Connection;
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::edn;
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
-pub use db::{Db, Verified};
+pub use db::{Db, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};
 pub use error::{Error, Result, StoreFailure};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
-pub use index::{Components, Index};
+pub use index::{Components, Index, TreeName};
 pub use schema::{Attribute, Cardinality, EntityRef, LookupRef, Schema, Unique};
 #[cfg(any(test, feature = "conformance"))]
 pub use store::conformance;
@@ -39,5 +39,6 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
+pub use tree::Size;
 pub use tx::{Import, TempId, TxData, TxReport};
 pub use value::{Large, Value, ValueType};

@@ -123,7 +123,7 @@ impl Connection {
                 return outcome;
             }
             if let Some(attempt) = turn.take() {
-                self.settle_attempt(attempt).await?;
+                Box::pin(self.settle_attempt(attempt)).await?;
                 continue;
             }
             let group: Vec<_> = {
@@ -136,7 +136,8 @@ impl Connection {
                 lock(&writer.queue).push_back(Arc::clone(&request));
                 continue;
             }
-            self.commit(group, &mut turn).await;
+            // Boxed, as below: a writer's state is large, and its callers hold many.
+            Box::pin(self.commit(group, &mut turn)).await;
         }
     }
 
@@ -159,7 +160,8 @@ impl Connection {
             generation: old.generation + 1,
             ..Head::clone(old)
         };
-        let (db, bytes) = self.build(&base.db.with_head(Arc::new(head))).await?;
+        let base_db = base.db.with_head(Arc::new(head));
+        let (db, bytes) = Box::pin(self.build(&base_db)).await?;
         let expected = db.head_commit();
         match self
             .0
