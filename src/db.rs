@@ -27,6 +27,7 @@ pub(crate) mod tail;
 mod verify;
 mod view;
 
+pub use stats::TreeSize;
 pub use verify::Verified;
 
 use std::collections::BTreeMap;

@@ -29,7 +29,7 @@ pub use conn::Connection;
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::edn;
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
-pub use db::{Db, Verified};
+pub use db::{Db, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};
@@ -37,7 +37,7 @@ pub use error::{Error, Result, StoreFailure};
 #[cfg(feature = "query")]
 pub use federation::Federation;
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
-pub use index::{Components, Index};
+pub use index::{Components, Index, TreeName};
 pub use schema::{Attribute, Cardinality, EntityRef, LookupRef, Schema, Unique};
 #[cfg(any(test, feature = "conformance"))]
 pub use store::conformance;
@@ -47,5 +47,6 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
-pub use tx::{TempId, TxData, TxReport};
+pub use tree::Size;
+pub use tx::{Import, TempId, TxData, TxReport};
 pub use value::{Large, Value, ValueType};

@@ -24,6 +24,7 @@ mod diff;
 mod edit;
 mod lookup;
 mod scan;
+mod size;
 #[cfg(test)]
 mod tests;
 mod verify;
@@ -33,6 +34,7 @@ pub use diff::{Difference, diff};
 pub use edit::{Change, Edited, edit};
 pub use lookup::{count, first, get, last, rank, select, split};
 pub use scan::{Direction, LeafSlice, Scan, scan};
+pub use size::{Size, paths, size};
 pub use verify::{Fault, Report, verify};
 
 use std::ops::Deref;

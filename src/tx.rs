@@ -11,12 +11,14 @@
 
 mod check;
 mod data;
+mod import;
 mod resolve;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 pub use data::{TempId, TxData};
+pub use import::Import;
 
 use self::check::{Checked, Checker};
 use self::data::refused;

@@ -28,7 +28,7 @@ use crate::node::{Loader, NodeWriter};
 use crate::schema::{Schema, bootstrap_datoms};
 use crate::store::CasOutcome;
 use crate::tree::Tree;
-use crate::tx::{TxData, TxReport};
+use crate::tx::{Import, TxData, TxReport};
 
 /// Most transactions that one swap carries.
 const GROUP_MAX: usize = 128;
@@ -45,11 +45,24 @@ pub(super) struct Writer {
 
 /// A transaction that waits, and what became of it.
 struct Request {
-    data: TxData,
+    work: Work,
     outcome: Mutex<Option<Result<TxReport>>>,
 }
 
+/// What a request asks for.
+enum Work {
+    Transact(TxData),
+    Import(Import),
+}
+
 impl Request {
+    fn new(work: Work) -> Arc<Self> {
+        Arc::new(Self {
+            work,
+            outcome: Mutex::default(),
+        })
+    }
+
     fn settle(&self, outcome: Result<TxReport>) {
         *self.outcome.lock().unwrap_or_else(PoisonError::into_inner) = Some(outcome);
     }
@@ -79,6 +92,23 @@ impl Connection {
     /// [`Error::Transaction`] if it is refused, and then nothing was written; [`Error::CommitUnknown`] if
     /// the answer was lost and the head could not be read back; [`Error::Store`].
     pub async fn transact(&self, data: &TxData) -> Result<TxReport> {
+        self.carry(Request::new(Work::Transact(data.clone()))).await
+    }
+
+    /// Commits an import: one transaction, whose trees are built in bulk.
+    ///
+    /// Holds the facts in memory, several times over while they are sorted.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if a unique value occurs twice, a reference leads nowhere, or the schema has
+    /// changed since; otherwise as [`Connection::transact`].
+    pub async fn import(&self, import: Import) -> Result<TxReport> {
+        self.carry(Request::new(Work::Import(import))).await
+    }
+
+    /// Queues a request and sees to it that it is settled.
+    async fn carry(&self, request: Arc<Request>) -> Result<TxReport> {
         if self.store().read_only() {
             return Err(Error::invalid(format!(
                 "{} is read-only",
@@ -86,10 +116,6 @@ impl Connection {
             )));
         }
         let writer = &self.0.writer;
-        let request = Arc::new(Request {
-            data: data.clone(),
-            outcome: Mutex::default(),
-        });
         lock(&writer.queue).push_back(Arc::clone(&request));
         let mut turn = writer.turn.lock().await;
         loop {
@@ -97,7 +123,7 @@ impl Connection {
                 return outcome;
             }
             if let Some(attempt) = turn.take() {
-                self.settle_attempt(attempt).await?;
+                Box::pin(self.settle_attempt(attempt)).await?;
                 continue;
             }
             let group: Vec<_> = {
@@ -110,7 +136,8 @@ impl Connection {
                 lock(&writer.queue).push_back(Arc::clone(&request));
                 continue;
             }
-            self.commit(group, &mut turn).await;
+            // Boxed, as below: a writer's state is large, and its callers hold many.
+            Box::pin(self.commit(group, &mut turn)).await;
         }
     }
 
@@ -133,7 +160,8 @@ impl Connection {
             generation: old.generation + 1,
             ..Head::clone(old)
         };
-        let (db, bytes) = self.build(&base.db.with_head(Arc::new(head))).await?;
+        let base_db = base.db.with_head(Arc::new(head));
+        let (db, bytes) = Box::pin(self.build(&base_db)).await?;
         let expected = db.head_commit();
         match self
             .0
@@ -254,7 +282,12 @@ impl Connection {
         while !open.is_empty() {
             let request = open.remove(0);
             let db = reports.last().map_or(base, |report| &report.db_after);
-            match db.with_at(&request.data, self.0.environment.now()).await {
+            let now = self.0.environment.now();
+            let outcome = match &request.work {
+                Work::Transact(data) => db.with_at(data, now).await,
+                Work::Import(import) => db.with_import(import, now).await,
+            };
+            match outcome {
                 Ok(report) => {
                     let must_checkpoint = report.must_checkpoint;
                     taken.push(request);

@@ -396,7 +396,14 @@ impl Flattener<'_> {
     /// Whether a vector reads as a lookup ref rather than as several entities: it names an attribute,
     /// and either that is unique or what follows is a plain value, which no list of entities holds.
     fn is_lookup(&self, parts: &[Form]) -> bool {
-        let [Form { edn: Edn::Keyword(ident), .. }, value] = parts else {
+        let [
+            Form {
+                edn: Edn::Keyword(ident),
+                ..
+            },
+            value,
+        ] = parts
+        else {
             return false;
         };
         let plain = !matches!(

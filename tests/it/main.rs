@@ -1,7 +1,10 @@
 //! What a user can do, as claims. One binary: each link of it is large.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod concurrency;
 mod crash;
+mod formats;
+
 mod support;
 mod tidy;
 mod time_travel;

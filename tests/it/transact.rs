@@ -432,3 +432,52 @@ async fn a_small_commit_is_one_put_and_opening_is_one_get() {
     assert_eq!((opening.gets, opening.puts, opening.lists), (1, 0, 0));
     assert_eq!(db.basis_t(), connection.db().basis_t());
 }
+
+#[tokio::test]
+async fn an_import_is_one_transaction_of_new_entities() {
+    let connection = people().await;
+    transact(
+        &connection,
+        r#"[{:person/email "e7" :person/name "taken"}]"#,
+    )
+    .await;
+    let schema = connection.db().schema().clone();
+    let mut import = datomfusion::Import::new(&schema);
+    let email = import.attribute("person/email").unwrap();
+    let likes = import.attribute("person/likes").unwrap();
+    let price = import.attribute("item/price").unwrap();
+    assert!(import.attribute("person/nothing").is_err());
+    assert!(
+        import.entity([(email, Value::Long(1))]).is_err(),
+        "a wrong type"
+    );
+    assert!(
+        import
+            .entity([(email, Value::string("a")), (email, Value::string("b"))])
+            .is_err()
+    );
+    for n in 10..3000 {
+        let cent = datomfusion::Value::big_dec(&format!("{n}.5").parse().unwrap()).unwrap();
+        let facts = [
+            (likes, Value::string("tea")),
+            (email, Value::string(format!("e{n}"))),
+            (likes, Value::string("maps")),
+            (price, cent),
+        ];
+        import.entity(facts).unwrap();
+    }
+    let report = connection.import(import.clone()).await.unwrap();
+    assert_eq!(
+        report.tx_data.len(),
+        2990 * 4 + 2,
+        "the facts, the instant and the scale"
+    );
+    connection.db().verify().await.unwrap();
+    assert!(entity(&connection, "e2999").await.is_some());
+    let error = connection.import(import).await.unwrap_err().to_string();
+    assert!(error.contains("schema has changed"), "{error}");
+    let mut twice = datomfusion::Import::new(connection.db().schema());
+    twice.entity([(email, Value::string("e7"))]).unwrap();
+    let error = connection.import(twice).await.unwrap_err().to_string();
+    assert!(error.contains("is unique"), "{error}");
+}

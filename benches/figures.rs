@@ -1,0 +1,364 @@
+//! The counts and rates of `benches/README.md`: `cargo bench --bench figures [-- DATOMS]`.
+//!
+//! Counts are exact and the same on every machine; rates are of one run and say so.
+
+#![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
+#![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
+
+use std::time::Instant;
+
+use datomfusion::{
+    BranchName, Components, Connection, Datom, Db, EntityRef, Import, Index, LookupRef, Seeded,
+    Store, TimePoint, TxData, Value, edn::Keyword, read_footer,
+};
+use futures::TryStreamExt;
+
+const SCHEMA: &str = r#"[
+    {:db/ident :p/id :db/valueType :db.type/long :db/cardinality :db.cardinality/one
+     :db/unique :db.unique/identity}
+    {:db/ident :p/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one :db/index true}
+    {:db/ident :p/age :db/valueType :db.type/long :db/cardinality :db.cardinality/one}
+    {:db/ident :p/city :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
+    {:db/ident :p/score :db/valueType :db.type/double :db/cardinality :db.cardinality/one}]"#;
+
+/// Datoms of one person.
+const FACTS: u64 = 5;
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % end
+    }
+}
+
+async fn empty(store: &Store) -> Connection {
+    let connection = Connection::create_in(store, BranchName::default(), Seeded::new(1))
+        .await
+        .unwrap();
+    connection
+        .transact(&TxData::parse(SCHEMA).unwrap())
+        .await
+        .unwrap();
+    connection
+}
+
+fn people(db: &Db, ids: std::ops::Range<u64>) -> Import {
+    let mut random = Random(ids.start);
+    let mut import = Import::new(db.schema());
+    let [id, name, age, city, score] = ["id", "name", "age", "city", "score"]
+        .map(|n| import.attribute(&format!("p/{n}")).unwrap());
+    for n in ids {
+        import
+            .entity([
+                (id, Value::Long(n.cast_signed())),
+                (
+                    name,
+                    Value::string(format!("name {}", random.below(100_000))),
+                ),
+                (age, Value::Long(random.below(100).cast_signed())),
+                (city, Value::string(format!("city {}", random.below(500)))),
+                (score, Value::Double(random.below(1_000_000) as f64 / 7.0)),
+            ])
+            .unwrap();
+    }
+    import
+}
+
+async fn filled(store: &Store, datoms: u64) -> Connection {
+    let connection = empty(store).await;
+    let people_total = datoms / FACTS;
+    let mut from = 0;
+    while from < people_total {
+        let to = (from + 400_000).min(people_total);
+        connection
+            .import(people(&connection.db(), from..to))
+            .await
+            .unwrap();
+        from = to;
+    }
+    connection
+}
+
+/// Ten datoms: two new people.
+fn appended(n: u64) -> String {
+    let person = |n: u64| {
+        format!(
+            "{{:p/id {n} :p/name \"name {}\" :p/age {} :p/city \"city {}\" :p/score {n}.5}}",
+            n % 977,
+            n % 100,
+            n % 500
+        )
+    };
+    format!(
+        "[{} {}]",
+        person(10_000_000 + 2 * n),
+        person(10_000_001 + 2 * n)
+    )
+}
+
+/// Ten datoms: five values replaced, of people anywhere.
+fn updated(random: &mut Random, people: u64) -> String {
+    let one = |random: &mut Random| {
+        format!(
+            "{{:p/id {} :p/score -{}.25}}",
+            random.below(people),
+            random.below(1 << 40)
+        )
+    };
+    format!(
+        "[{}]",
+        (0..5).map(|_| one(random)).collect::<Vec<_>>().join(" ")
+    )
+}
+
+/// Small transactions on a large database: what is written, against path copying.
+async fn small_transactions(datoms: u64) {
+    const TRANSACTIONS: u64 = 1024;
+    for (kind, tenth) in [("appended", 10.0), ("random updates", 3.0)] {
+        let store = Store::memory();
+        let connection = filled(&store, datoms).await;
+        let people = datoms / FACTS;
+        let mut random = Random(7);
+        let (mut puts, mut bytes, mut copied, mut largest) = (0, 0, 0, 0);
+        let (mut checkpoints, mut objects_max) = (0u64, 0u64);
+        let packs_before = store.list_packs().await.unwrap();
+        for n in 0..TRANSACTIONS {
+            let text = if kind == "appended" {
+                appended(n)
+            } else {
+                updated(&mut random, people)
+            };
+            let before = store.requests();
+            let report = connection
+                .transact(&TxData::parse(&text).unwrap())
+                .await
+                .unwrap();
+            let did = store.requests() - before;
+            puts += did.puts;
+            bytes += did.bytes_written;
+            if did.puts > 1 {
+                checkpoints += 1;
+                objects_max = objects_max.max(did.puts);
+            } else {
+                largest = largest.max(did.bytes_written);
+            }
+            let data: Vec<Datom> = report
+                .tx_data
+                .iter()
+                .filter(|d| !d.e.is_tx())
+                .cloned()
+                .collect();
+            let copy = report.db_before.path_copy(&data).await.unwrap();
+            copied += copy.bytes;
+        }
+        let mut written = 0;
+        for pack in store.list_packs().await.unwrap() {
+            if !packs_before.iter().any(|old| old.id == pack.id) {
+                written += read_footer(&store, pack.id).await.unwrap().entries().len() as u64;
+            }
+        }
+        let sizes = connection.db().tree_sizes().await.unwrap();
+        let nodes: u64 = sizes.iter().map(|size| size.nodes).sum();
+        let stored: u64 = sizes.iter().map(|size| size.bytes).sum();
+        let per = |sum: u64| sum as f64 / TRANSACTIONS as f64;
+        println!(
+            "| {datoms} | {kind} | {:.3} | {:.1} | {:.1} | {checkpoints} | {objects_max} | {:.0} | {:.0} | {:.1} | 1/{:.1} (goal 1/{tenth}) | {:.1} |",
+            per(puts),
+            per(bytes) / 1024.0,
+            largest as f64 / 1024.0,
+            written as f64 / checkpoints.max(1) as f64,
+            nodes as f64 - written as f64 / checkpoints.max(1) as f64,
+            per(copied) / 1024.0,
+            copied as f64 / bytes as f64,
+            stored as f64 / datoms as f64,
+        );
+    }
+}
+
+/// Requests and bytes of cold queries, against the heights of the trees.
+async fn cold(datoms: u64) {
+    let store = Store::memory();
+    let connection = filled(&store, datoms).await;
+    let mut random = Random(11);
+    let people = datoms / FACTS;
+    for n in 0..700 {
+        let text = if n % 2 == 0 {
+            appended(n)
+        } else {
+            updated(&mut random, people)
+        };
+        connection
+            .transact(&TxData::parse(&text).unwrap())
+            .await
+            .unwrap();
+    }
+    let newest = connection.db();
+    let sizes = newest.tree_sizes().await.unwrap();
+    let height = |name: &str| {
+        sizes
+            .iter()
+            .find(|size| size.name.to_string() == name)
+            .map_or(0, |size| size.height)
+    };
+    let wanted = Value::Long(people.cast_signed() / 2);
+    let lookup = LookupRef {
+        attribute: Keyword::new("p/id"),
+        value: wanted.clone(),
+    };
+    let e = newest
+        .entid(&EntityRef::Lookup(lookup.clone()))
+        .await
+        .unwrap()
+        .unwrap();
+    let past_t = newest.basis_t() - 650;
+    for (what, bound) in [
+        ("point query by db_id", 1 + height("eavt")),
+        (
+            "point query by a unique attribute",
+            1 + height("avet") + height("eavt"),
+        ),
+        ("as-of point query by db_id", 0),
+    ] {
+        let before = store.requests();
+        let db = Db::open(&store, &BranchName::default()).await.unwrap();
+        let e = if what.contains("unique") {
+            db.entid(&EntityRef::Lookup(lookup.clone()))
+                .await
+                .unwrap()
+                .unwrap()
+        } else {
+            e
+        };
+        let db = if what.contains("as-of") {
+            db.as_of(TimePoint::T(past_t)).await.unwrap()
+        } else {
+            db
+        };
+        let found: Vec<Datom> = db
+            .datoms(Index::Eavt, Components::all().e(e))
+            .unwrap()
+            .try_collect()
+            .await
+            .unwrap();
+        assert_eq!(found.len() as u64, FACTS);
+        let did = store.requests() - before;
+        let bound = if bound > 0 {
+            bound.to_string()
+        } else {
+            format!(
+                "1 + {} commits + {} log + {} eavt, and the leaves replayed",
+                height("commits"),
+                height("log"),
+                height("eavt")
+            )
+        };
+        println!(
+            "| {datoms} | {what} | {} | {:.1} | {bound} |",
+            did.gets,
+            did.bytes_read as f64 / 1024.0
+        );
+    }
+}
+
+async fn import_rate(datoms: u64) {
+    let mut best = f64::MAX;
+    for _ in 0..3 {
+        let store = Store::memory();
+        let connection = empty(&store).await;
+        let import = people(&connection.db(), 0..datoms / FACTS);
+        let start = Instant::now();
+        connection.import(import).await.unwrap();
+        best = best.min(start.elapsed().as_secs_f64());
+    }
+    println!(
+        "bulk import of {datoms} datoms in memory: {:.0} datoms/s",
+        datoms as f64 / best
+    );
+}
+
+async fn batch_rate(datoms: u64) {
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::file(root.path()).unwrap();
+    let connection = empty(&store).await;
+    let mut done = 0;
+    let mut mark = (Instant::now(), 0u64);
+    let mut next = 100_000;
+    let mut parsing = 0.0;
+    while done < datoms {
+        let first = done / FACTS;
+        let text: String = (first..first + 1000)
+            .map(|n| {
+                format!(
+                    "{{:p/id {n} :p/name \"name {}\" :p/age {} :p/city \"city {}\" :p/score {n}.5}}",
+                    n % 99_991,
+                    n % 100,
+                    n % 500
+                )
+            })
+            .collect();
+        let start = Instant::now();
+        let data = TxData::parse(&format!("[{text}]")).unwrap();
+        parsing += start.elapsed().as_secs_f64();
+        connection.transact(&data).await.unwrap();
+        done += 1000 * FACTS;
+        if done >= next {
+            let seconds = mark.0.elapsed().as_secs_f64();
+            println!(
+                "batches of 1,000 entities into a file store: {:.0} datoms/s from {} to {done} datoms ({:.0} % parsing EDN)",
+                (done - mark.1) as f64 / seconds,
+                mark.1,
+                100.0 * parsing / seconds
+            );
+            mark = (Instant::now(), done);
+            parsing = 0.0;
+            next = (next * 10).min(done + 1_000_000);
+        }
+    }
+    let bytes: u64 = store
+        .list_packs()
+        .await
+        .unwrap()
+        .iter()
+        .map(|pack| pack.len)
+        .sum();
+    println!(
+        "packs written: {:.1} bytes a datom, superseded nodes included",
+        bytes as f64 / done as f64
+    );
+}
+
+fn main() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    let most = std::env::args()
+        .filter_map(|arg| arg.parse().ok())
+        .next()
+        .unwrap_or(1_000_000);
+    let sizes: Vec<u64> = [100_000, 1_000_000, 10_000_000]
+        .into_iter()
+        .filter(|n| *n <= most)
+        .collect();
+    runtime.block_on(async {
+        println!("10-datom transactions\n");
+        println!("| datoms | kind | PUTs/tx | KiB/tx | largest small commit KiB | checkpoints | PUTs of one | nodes written of one | nodes reused | path copying KiB/tx | ratio | stored bytes/datom |");
+        println!("|---|---|---|---|---|---|---|---|---|---|---|---|");
+        for datoms in &sizes {
+            small_transactions(*datoms).await;
+        }
+        println!("\ncold queries\n\n| datoms | query | GETs | KiB | bound |\n|---|---|---|---|---|");
+        for datoms in &sizes {
+            cold(*datoms).await;
+        }
+        println!();
+        import_rate(1_000_000).await;
+        batch_rate(most.min(2_000_000)).await;
+    });
+}

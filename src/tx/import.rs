@@ -1,0 +1,210 @@
+//! Imports: many new entities at once, without EDN and without a look at each.
+//!
+//! An import is one transaction that only says new facts about new entities, so nothing can be superseded
+//! and no temporary id must be resolved. What must be checked is checked in bulk: types while the rows are
+//! added, uniqueness by sorting.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use datomfusion_datalog::edn::Keyword;
+
+use super::check::Checked;
+use super::{TxReport, widen_scales};
+use crate::datom::{Datom, Entid, TxId};
+use crate::db::Db;
+use crate::db::stats::table_of;
+use crate::error::{Error, Result};
+use crate::index::{Components, Index, Range};
+use crate::schema::{Attribute, Schema, attrs};
+use crate::value::Value;
+
+/// Facts about new entities, ready to be committed by
+/// [`Connection::import`](crate::Connection::import).
+#[derive(Clone, Debug)]
+pub struct Import {
+    schema: Arc<Schema>,
+    /// Facts of each entity, behind one another; where each entity's end.
+    facts: Vec<(Entid, Value)>,
+    ends: Vec<usize>,
+}
+
+impl Import {
+    /// An empty import into a database with this schema.
+    pub fn new(schema: &Arc<Schema>) -> Self {
+        Self {
+            schema: Arc::clone(schema),
+            facts: Vec::new(),
+            ends: Vec::new(),
+        }
+    }
+
+    /// The attribute's id, by which [`Import::entity`] names it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if there is no such attribute.
+    pub fn attribute(&self, ident: &str) -> Result<Entid> {
+        Ok(self.schema.require(&Keyword::new(ident))?.id)
+    }
+
+    /// Adds one new entity with these facts.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if a value has not its attribute's type, or an attribute of cardinality one is
+    /// given twice. Nothing of the entity is added then.
+    pub fn entity(&mut self, facts: impl IntoIterator<Item = (Entid, Value)>) -> Result<()> {
+        let start = self.facts.len();
+        self.facts.extend(facts);
+        let checked = self.check(start);
+        match checked {
+            Ok(()) => self.ends.push(self.facts.len()),
+            Err(_) => self.facts.truncate(start),
+        }
+        checked
+    }
+
+    /// How many entities have been added.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether no entity has been added.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    fn check(&mut self, start: usize) -> Result<()> {
+        let row = &mut self.facts[start..];
+        row.sort_unstable_by(|left, right| left.0.cmp(&right.0).then_with(|| left.1.cmp(&right.1)));
+        for (at, (a, value)) in row.iter().enumerate() {
+            let attribute = self
+                .schema
+                .attribute(*a)
+                .ok_or_else(|| Error::invalid(format!("entity {a} is not an attribute")))?;
+            if value.value_type() != attribute.value_type {
+                let (ident, expected) = (&attribute.ident, attribute.value_type);
+                return Err(Error::invalid(format!(
+                    "{ident}: expected a {expected}, got {value}"
+                )));
+            }
+            if at > 0 && row[at - 1].0 == *a && (!attribute.is_many() || row[at - 1].1 == *value) {
+                return Err(Error::invalid(format!(
+                    "{} is given twice",
+                    attribute.ident
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Db {
+    /// The value after an import.
+    pub(crate) async fn with_import(&self, import: &Import, now: i64) -> Result<TxReport> {
+        if !import.schema.facts().eq(self.schema().facts()) {
+            return Err(Error::invalid(
+                "the schema has changed since the import began; begin anew",
+            ));
+        }
+        let tx = TxId::from_t(self.0.t + 1);
+        let entities = i64::try_from(import.len()).unwrap_or(i64::MAX);
+        let first = self.0.next_entid;
+        let next_entid = Entid(first.0.saturating_add(entities));
+        if next_entid > Entid::TX0 {
+            return Err(Error::invalid("all entity ids are used up"));
+        }
+        let mut datoms = Vec::with_capacity(import.facts.len() + 1);
+        let mut tables: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+        let mut start = 0;
+        for (e, end) in (first.0..).zip(&import.ends) {
+            let mut last = None;
+            for (a, value) in &import.facts[start..*end] {
+                if let Value::Ref(to) = value
+                    && !(to.0 > 0 && (*to < next_entid || (to.is_tx() && *to <= tx.0)))
+                {
+                    return Err(Error::invalid(format!(
+                        "there is no entity {to} to refer to"
+                    )));
+                }
+                let table = self.schema().attribute(*a).and_then(|a| table_of(&a.ident));
+                // Facts lie by attribute, so those of a table mostly follow one another.
+                if table.is_some() && table != last {
+                    let seen = import.facts[start..*end]
+                        .iter()
+                        .take_while(|(other, _)| other < a)
+                        .any(|(other, _)| {
+                            self.schema()
+                                .attribute(*other)
+                                .and_then(|a| table_of(&a.ident))
+                                == table
+                        });
+                    if let (false, Some(table)) = (seen, table) {
+                        match tables.get_mut(table) {
+                            Some(count) => *count += 1,
+                            None => _ = tables.insert(table.into(), 1),
+                        }
+                    }
+                    last = table;
+                }
+                datoms.push(Datom::add(Entid(e), *a, value.clone(), tx));
+            }
+            start = *end;
+        }
+        self.unique_in_bulk(&datoms).await?;
+        let instant = now.max(self.basis_instant().saturating_add(1));
+        datoms.push(Datom::add(
+            tx.0,
+            attrs::TX_INSTANT,
+            Value::Instant(instant),
+            tx,
+        ));
+        widen_scales(self.schema(), &mut datoms, tx);
+        let schema = super::changed_schema(self.schema(), &datoms).map(Arc::new);
+        let checked = Checked {
+            datoms,
+            forms: HashMap::new(),
+            table_changes: tables,
+            instant,
+        };
+        Ok(self.report(checked, schema, next_entid, HashMap::new()))
+    }
+
+    /// No new value of a unique attribute occurs twice, or is there already.
+    async fn unique_in_bulk(&self, datoms: &[Datom]) -> Result<()> {
+        let unique: Vec<Arc<Attribute>> = self
+            .schema()
+            .attributes()
+            .filter(|a| a.unique.is_some())
+            .cloned()
+            .collect();
+        for attribute in unique {
+            let mut values: Vec<&Value> = datoms
+                .iter()
+                .filter(|d| d.a == attribute.id)
+                .map(|d| &d.v)
+                .collect();
+            values.sort_unstable();
+            let taken = |value: &Value| {
+                Error::invalid(format!(
+                    "{} is unique, and {value} occurs twice",
+                    attribute.ident
+                ))
+            };
+            if let Some(pair) = values.windows(2).find(|pair| pair[0] == pair[1]) {
+                return Err(taken(pair[0]));
+            }
+            let run = Range::prefix(Components::all().a(attribute.id));
+            if values.is_empty() || self.count(Index::Aevt, &run).await? == 0 {
+                continue;
+            }
+            for value in values {
+                if self.lookup(attribute.id, value).await?.is_some() {
+                    return Err(taken(value));
+                }
+            }
+        }
+        Ok(())
+    }
+}
