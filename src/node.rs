@@ -9,6 +9,7 @@
 //! Above [`store`](crate::store), which moves bytes; below the tree, which decides where nodes end. A node
 //! knows neither its tree nor its order.
 
+mod audit;
 pub mod builder;
 mod column;
 mod decode;

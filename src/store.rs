@@ -15,9 +15,8 @@
 //! and nothing here prints an object store or its builder.
 
 use std::fmt;
-use std::ops::{Range, Sub};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -38,12 +37,15 @@ mod head;
 mod layout;
 mod pack;
 mod range;
+mod requests;
 mod url;
 
 #[cfg(feature = "fs")]
 pub use self::file::{FileHeads, FileObjects};
 pub use self::head::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, ObjectHeads};
 pub use self::pack::{Footer, FooterEntry, FrameKind, PackWriter, read_footer};
+use self::requests::Counters;
+pub use self::requests::Requests;
 
 /// Requests that [`Store::read_many`] has under way at once.
 const PARALLEL_MAX: usize = 8;
@@ -493,72 +495,6 @@ pub struct PackInfo {
     pub modified: i64,
 }
 
-/// How much has been asked of a storage. What one operation asked is a difference of two of these.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Requests {
-    /// Reads of an object, of a part of one or of its length, heads included.
-    pub gets: u64,
-    /// Writes of an object, heads included, whatever came of them.
-    pub puts: u64,
-    /// Listings.
-    pub lists: u64,
-    /// Bytes that were read.
-    pub bytes_read: u64,
-    /// Bytes that were sent to be written.
-    pub bytes_written: u64,
-}
-
-impl Sub for Requests {
-    type Output = Self;
-
-    fn sub(self, earlier: Self) -> Self {
-        Self {
-            gets: self.gets.saturating_sub(earlier.gets),
-            puts: self.puts.saturating_sub(earlier.puts),
-            lists: self.lists.saturating_sub(earlier.lists),
-            bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
-            bytes_written: self.bytes_written.saturating_sub(earlier.bytes_written),
-        }
-    }
-}
-
-#[derive(Default)]
-struct Counters {
-    gets: AtomicU64,
-    puts: AtomicU64,
-    lists: AtomicU64,
-    bytes_read: AtomicU64,
-    bytes_written: AtomicU64,
-}
-
-impl Counters {
-    fn got(&self, bytes: usize) {
-        self.gets.fetch_add(1, Ordering::Relaxed);
-        self.bytes_read.fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn put(&self, bytes: usize) {
-        self.puts.fetch_add(1, Ordering::Relaxed);
-        self.bytes_written
-            .fetch_add(bytes as u64, Ordering::Relaxed);
-    }
-
-    fn listed(&self) {
-        self.lists.fetch_add(1, Ordering::Relaxed);
-    }
-
-    fn snapshot(&self) -> Requests {
-        let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        Requests {
-            gets: load(&self.gets),
-            puts: load(&self.puts),
-            lists: load(&self.lists),
-            bytes_read: load(&self.bytes_read),
-            bytes_written: load(&self.bytes_written),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -568,7 +504,7 @@ mod tests {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
-            text.push_str(&format!("\n  {error}"));
+            text = format!("{text}\n  {error}");
             cause = error.source();
         }
         text

@@ -66,6 +66,21 @@ impl Db {
         Ok(verified)
     }
 
+    /// Checks every frame of every pack in the store, also those that nothing refers to any more.
+    ///
+    /// Returns the number of frames. One request to list, one a pack.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] with the first fault; [`Error::Store`].
+    pub async fn verify_packs(&self) -> Result<u64> {
+        let mut frames = 0;
+        for pack in self.store().list_packs().await? {
+            frames += self.loader().verify_pack(pack.id).await?;
+        }
+        Ok(frames)
+    }
+
     /// The datoms of one of the head's trees, large values with their bodies.
     async fn tree_datoms(&self, name: TreeName) -> Result<Vec<Datom>> {
         let mut slices = tree_slices(self, self.0.head.checkpoint.tree(name), Range::all());

@@ -454,13 +454,12 @@ mod tests {
 
     /// Increments from four threads at once.
     async fn race(store: Store) {
-        let tasks = (0..4).map(|_| {
+        let mut tasks = tokio::task::JoinSet::new();
+        for _ in 0..4 {
             let store = store.clone();
-            tokio::spawn(async move { add(&store, &BranchName::default(), 25).await })
-        });
-        for task in join_all(tasks).await {
-            task.unwrap();
+            tasks.spawn(async move { add(&store, &BranchName::default(), 25).await });
         }
+        tasks.join_all().await;
         assert_eq!(count(&store, &BranchName::default()).await, 100);
     }
 

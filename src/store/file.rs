@@ -1,7 +1,7 @@
 //! A directory as a store, durable on a local disk.
 //!
 //! [`FileObjects`] keeps packs, [`FileHeads`] keeps heads; [`Store::file`](crate::Store::file) joins the
-//! two. `object_store` has a file store of its own, but the release in use does not fsync, makes
+//! two. Here is what they share. `object_store` has a file store of its own, but the release in use does not fsync, makes
 //! directories when it only reads, and cannot swap a head.
 //!
 //! **Invariant.** When a write returns, its bytes and every directory entry that leads to them have
@@ -18,26 +18,23 @@
 //! renames are no place for a store.
 
 use std::collections::HashSet;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::ops::Range;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::UNIX_EPOCH;
 
-use async_trait::async_trait;
-use bytes::Bytes;
-use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
+use object_store::ObjectMeta;
 use object_store::path::Path as Key;
-use object_store::{
-    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
-    ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload, PutResult,
-};
 
-use super::head::{self, CasOutcome, HEAD_BYTES_MAX, HeadStore, HeadVersion};
 use super::layout;
 use crate::error::{Error, Result};
-use crate::id::BranchName;
+
+mod heads;
+mod objects;
+
+pub use self::heads::FileHeads;
+pub use self::objects::FileObjects;
 
 /// Deepest directory below the root that holds keys: the longest branch name is cut into four parts.
 const DEPTH_MAX: usize = 6;
@@ -106,7 +103,8 @@ impl Root {
 
     /// Makes a directory at or below the root, and every entry on the way to it durable.
     fn make_durable(&self, directory: &Path) -> io::Result<()> {
-        if self.durable().contains(directory) {
+        // It may be gone: whoever removes a store and makes it anew need not restart the process.
+        if self.durable().contains(directory) && directory.is_dir() {
             return Ok(());
         }
         let within = |ancestor: &&Path| ancestor.starts_with(&self.path);
@@ -215,192 +213,11 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     }
 }
 
-/// The immutable objects of a directory. Puts only create; there is nothing else a store needs.
-#[derive(Debug, Clone)]
-pub struct FileObjects(Arc<Root>);
-
-impl FileObjects {
-    /// The objects below `root`, which need not exist yet and is only made by the first write.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] if the root is a file or a symbolic link.
-    pub fn open(root: &Path) -> Result<Self> {
-        Ok(Self(Root::open(root)?))
-    }
-
-    async fn run<T: Send + 'static>(
-        &self,
-        verb: &'static str,
-        key: &Key,
-        work: impl FnOnce(&Root, &Path) -> io::Result<T> + Send + 'static,
-    ) -> object_store::Result<T> {
-        let root = Arc::clone(&self.0);
-        let path = root
-            .file(key)
-            .map_err(|error| object_failure(verb, &root.path, error))?;
-        let name = path.clone();
-        let done = blocking(move || work(&root, &path)).await.flatten();
-        done.map_err(|error| object_failure(verb, &name, error))
-    }
-}
-
-impl std::fmt::Display for FileObjects {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}", self.0.path.display())
-    }
-}
-
-fn unsupported<T>(operation: &'static str) -> object_store::Result<T> {
-    Err(object_store::Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "FileObjects".into(),
-    })
-}
-
-#[async_trait]
-impl ObjectStore for FileObjects {
-    async fn put_opts(
-        &self,
-        key: &Key,
-        payload: PutPayload,
-        options: PutOptions,
-    ) -> object_store::Result<PutResult> {
-        if options.mode != PutMode::Create || !options.attributes.is_empty() {
-            return unsupported("put other than `PutMode::Create`");
-        }
-        self.run("create", key, move |root, path| {
-            create(root, path, &payload)
-        })
-        .await?;
-        Ok(PutResult {
-            e_tag: None,
-            version: None,
-        })
-    }
-
-    async fn get_opts(&self, key: &Key, options: GetOptions) -> object_store::Result<GetResult> {
-        let location = key.clone();
-        self.run("read", key, move |_, path| {
-            let meta = object_meta(&fs::symlink_metadata(path)?, location)?;
-            if let Err(refused) = options.check_preconditions(&meta) {
-                return Ok(Err(refused));
-            }
-            let range = match options.range {
-                _ if options.head => 0..0,
-                Some(range) => range
-                    .as_range(meta.size)
-                    .map_err(|error| io::Error::new(ErrorKind::InvalidInput, error))?,
-                None => 0..meta.size,
-            };
-            let bytes = read_range(path, &range)?;
-            let payload = GetResultPayload::Stream(stream::iter([Ok(bytes)]).boxed());
-            Ok(Ok(GetResult {
-                payload,
-                meta,
-                range,
-                attributes: object_store::Attributes::new(),
-            }))
-        })
-        .await?
-    }
-
-    fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let this = self.clone();
-        let prefix = prefix.cloned().unwrap_or_default();
-        let listing = async move {
-            let below = prefix.clone();
-            let found = this
-                .run("list", &prefix, move |_, path| {
-                    let mut found = Vec::new();
-                    walk(path, &below, DEPTH_MAX, &mut found)?;
-                    Ok(found)
-                })
-                .await?;
-            Ok::<_, object_store::Error>(stream::iter(found.into_iter().map(Ok)))
-        };
-        stream::once(listing).try_flatten().boxed()
-    }
-
-    fn delete_stream(
-        &self,
-        keys: BoxStream<'static, object_store::Result<Key>>,
-    ) -> BoxStream<'static, object_store::Result<Key>> {
-        let this = self.clone();
-        keys.and_then(move |key| {
-            let this = this.clone();
-            async move {
-                this.run("delete", &key, |_, path| fs::remove_file(path))
-                    .await?;
-                Ok(key)
-            }
-        })
-        .boxed()
-    }
-
-    async fn put_multipart_opts(
-        &self,
-        _: &Key,
-        _: PutMultipartOptions,
-    ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        unsupported("multipart upload")
-    }
-
-    async fn list_with_delimiter(&self, _: Option<&Key>) -> object_store::Result<ListResult> {
-        unsupported("list with delimiter")
-    }
-
-    async fn copy_opts(&self, _: &Key, _: &Key, _: CopyOptions) -> object_store::Result<()> {
-        unsupported("copy")
-    }
-}
-
-/// Writes a new file: whole, durable, and never over another.
-fn create(root: &Root, path: &Path, payload: &PutPayload) -> io::Result<()> {
-    let directory = parent(path);
-    root.make_durable(directory)?;
-    let temporary = path.with_extension("tmp");
-    let written = File::create_new(&temporary)
-        .map(|file| write_durably(file, payload.iter().map(AsRef::as_ref)))?
-        .and_then(|()| link_new(&temporary, path));
-    // What cannot be removed is litter; a crash leaves the same.
-    let _ = fs::remove_file(&temporary);
-    written?;
-    sync_directory(directory)
-}
-
 fn write_durably<'a>(mut file: File, chunks: impl Iterator<Item = &'a [u8]>) -> io::Result<()> {
     chunks
         .into_iter()
         .try_for_each(|chunk| file.write_all(chunk))?;
     file.sync_all()
-}
-
-fn link_new(temporary: &Path, path: &Path) -> io::Result<()> {
-    match fs::hard_link(temporary, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Err(error),
-        // Some file systems have no hard links. Names of packs are random, so that the gap between this
-        // look and the rename is of no account.
-        Err(_) if path.try_exists()? => Err(ErrorKind::AlreadyExists.into()),
-        Err(_) => fs::rename(temporary, path),
-        Ok(()) => Ok(()),
-    }
-}
-
-/// `range` is within the length that the file had a moment ago, so allocating for it is safe.
-fn read_range(path: &Path, range: &Range<u64>) -> io::Result<Bytes> {
-    let len = range.end - range.start;
-    if len == 0 {
-        return Ok(Bytes::new());
-    }
-    let mut file = File::open(path)?;
-    if range.start > 0 {
-        file.seek(SeekFrom::Start(range.start))?;
-    }
-    let capacity = usize::try_from(len).map_err(|_| io::Error::from(ErrorKind::FileTooLarge))?;
-    let mut bytes = Vec::with_capacity(capacity);
-    file.take(len).read_to_end(&mut bytes)?;
-    Ok(bytes.into())
 }
 
 fn object_meta(meta: &fs::Metadata, location: Key) -> io::Result<ObjectMeta> {
@@ -458,172 +275,13 @@ fn walk(path: &Path, key: &Key, depth: usize, found: &mut Vec<ObjectMeta>) -> io
     Ok(())
 }
 
-/// The heads of a directory: `heads/<branch>`, swapped under the lock of `heads/<branch>.lock`.
-///
-/// The lock file is never deleted: a process that waits for the lock of a deleted file would get it
-/// together with the one that locks its successor.
-#[derive(Debug, Clone)]
-pub struct FileHeads(Arc<Root>);
-
-impl FileHeads {
-    /// The heads below `root`, which need not exist yet and is only made by the first write.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Invalid`] if the root is a file or a symbolic link.
-    pub fn open(root: &Path) -> Result<Self> {
-        Ok(Self(Root::open(root)?))
-    }
-
-    fn file(&self, branch: &BranchName) -> PathBuf {
-        let key = layout::head_key(&Key::ROOT, branch);
-        self.0.file(&key).expect("the layout makes keys only")
-    }
-}
-
-#[async_trait]
-impl HeadStore for FileHeads {
-    async fn get(&self, branch: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
-        let path = self.file(branch);
-        let name = path.clone();
-        let body = blocking(move || read_head(&path)).await.flatten();
-        match body.map_err(|error| self.0.failure("read", &name, error))? {
-            Some(body) if body.len() > HEAD_BYTES_MAX => {
-                Err(head::too_long(&name.display().to_string()))
-            }
-            body => Ok(body.map(|body| {
-                let version = HeadVersion::of_body(&body);
-                (body, version)
-            })),
-        }
-    }
-
-    async fn get_if_changed(
-        &self,
-        branch: &BranchName,
-        seen: &HeadVersion,
-    ) -> Result<Option<(Bytes, HeadVersion)>> {
-        let found = self.get(branch).await?;
-        let found = found.ok_or_else(|| head::absent(&self.0.location(), branch))?;
-        Ok(Some(found).filter(|(_, version)| version != seen))
-    }
-
-    async fn cas(
-        &self,
-        branch: &BranchName,
-        expected: Option<&HeadVersion>,
-        body: Bytes,
-    ) -> CasOutcome {
-        let path = self.file(branch);
-        let expected = expected.cloned();
-        let root = Arc::clone(&self.0);
-        let swapped = blocking(move || match swap(&root, &path, expected.as_ref(), &body) {
-            Ok(Some(version)) => CasOutcome::Swapped(version),
-            Ok(None) => CasOutcome::Conflict,
-            Err(SwapFailure::Before(error)) => {
-                CasOutcome::Failed(root.failure("write", &path, error))
-            }
-            Err(SwapFailure::During(error)) => {
-                CasOutcome::Unknown(root.failure("replace", &path, error))
-            }
-        });
-        // Without an answer, the swap may still be going on.
-        swapped.await.unwrap_or_else(|error| {
-            CasOutcome::Unknown(self.0.failure("replace", &self.file(branch), error))
-        })
-    }
-
-    async fn list(&self) -> Result<Vec<BranchName>> {
-        let path = self.0.path.join(layout::HEADS);
-        let name = path.clone();
-        let found = blocking(move || {
-            let mut found = Vec::new();
-            walk(&path, &Key::from(layout::HEADS), DEPTH_MAX, &mut found)?;
-            Ok(found)
-        });
-        let found = found
-            .await
-            .flatten()
-            .map_err(|error| self.0.failure("list", &name, error))?;
-        Ok(found
-            .iter()
-            .filter_map(|meta| layout::branch_at(&Key::ROOT, &meta.location))
-            .collect())
-    }
-}
-
-fn read_head(path: &Path) -> io::Result<Option<Bytes>> {
-    match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() => {}
-        Ok(_) => {
-            return Err(io::Error::new(
-                ErrorKind::InvalidInput,
-                "not a regular file",
-            ));
-        }
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(error) => return Err(error),
-    }
-    let mut body = Vec::new();
-    File::open(path)?
-        .take(HEAD_BYTES_MAX as u64 + 1)
-        .read_to_end(&mut body)?;
-    Ok(Some(body.into()))
-}
-
-enum SwapFailure {
-    /// The head is as it was.
-    Before(io::Error),
-    /// The head may be the new one, and may not be durable.
-    During(io::Error),
-}
-
-fn swap(
-    root: &Root,
-    path: &Path,
-    expected: Option<&HeadVersion>,
-    body: &[u8],
-) -> Result<Option<HeadVersion>, SwapFailure> {
-    use SwapFailure::{Before, During};
-
-    let directory = parent(path);
-    root.make_durable(directory).map_err(Before)?;
-    let lock = path.with_extension("lock");
-    let lock = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .open(lock)
-        .and_then(|lock| lock.lock().map(|()| lock))
-        .map_err(Before)?;
-    let current = read_head(path)
-        .map_err(Before)?
-        .map(|body| HeadVersion::of_body(&body));
-    if current.as_ref() != expected {
-        return Ok(None);
-    }
-    let temporary = path.with_extension("tmp");
-    // Only the holder of the lock writes here: whatever lies here is from a process that died.
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(Before(error)),
-        _ => {}
-    }
-    File::create_new(&temporary)
-        .and_then(|file| write_durably(file, [body].into_iter()))
-        .map_err(Before)?;
-    fs::rename(&temporary, path).map_err(During)?;
-    sync_directory(directory).map_err(During)?;
-    drop(lock);
-    Ok(Some(HeadVersion::of_body(body)))
-}
-
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
-    use crate::Store;
-    use crate::id::PackId;
+    use crate::id::{BranchName, PackId};
+    use crate::{CasOutcome, Store};
 
     const PACK: PackId = PackId([1; 16]);
 

@@ -74,11 +74,15 @@ fn is_literal(byte: u8) -> bool {
 
 /// Names that Windows takes for a device in every directory, whatever the extension.
 fn is_device(part: &str) -> bool {
-    match part.as_bytes() {
-        b"con" | b"prn" | b"aux" | b"nul" => true,
-        [b'c', b'o', b'm', b'0'..=b'9'] | [b'l', b'p', b't', b'0'..=b'9'] => true,
-        _ => false,
-    }
+    matches!(
+        part.as_bytes(),
+        b"con"
+            | b"prn"
+            | b"aux"
+            | b"nul"
+            | [b'c', b'o', b'm', b'0'..=b'9']
+            | [b'l', b'p', b't', b'0'..=b'9']
+    )
 }
 
 fn escape(name: &str) -> Vec<String> {

@@ -499,8 +499,8 @@ mod tests {
     #[tokio::test]
     async fn a_long_footer_takes_a_second_request() {
         let store = Store::memory();
-        for (frames, gets) in [(3, 1), (2000, 2)] {
-            let id = PackId([frames as u8; 16]);
+        for (number, frames, gets) in [(1, 3, 1), (2, 2000, 2)] {
+            let id = PackId([number; 16]);
             let mut writer = PackWriter::new(id);
             for frame in 0..frames {
                 let frame = format!("frame {frame}");

@@ -107,7 +107,7 @@ fn open_path(path: &str) -> Result<Store> {
 
 #[cfg(feature = "fs")]
 fn open_file_url(address: &str) -> Result<Store> {
-    let url = ::url::Url::parse(address).map_err(|error| malformed(&error))?;
+    let url = ::url::Url::parse(address).map_err(malformed)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Error::invalid(
             "a file URL has no ? and no #; write %3F and %23",
@@ -237,7 +237,7 @@ fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) 
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 fn parse(address: &str) -> Result<Url> {
-    let url = Url::parse(address).map_err(|error| malformed(&error))?;
+    let url = Url::parse(address).map_err(malformed)?;
     if has_credentials(&url) {
         return Err(Error::invalid(
             "an address holds no user and no password: credentials come from the environment",
@@ -312,7 +312,7 @@ fn with_options<B, K: std::str::FromStr>(
 fn retries() -> object_store::RetryConfig {
     object_store::RetryConfig {
         max_retries: 7,
-        retry_timeout: std::time::Duration::from_secs(60),
+        retry_timeout: std::time::Duration::from_mins(1),
         ..Default::default()
     }
 }
@@ -324,7 +324,7 @@ fn retries() -> object_store::RetryConfig {
     feature = "azure",
     feature = "http"
 ))]
-fn malformed(error: &::url::ParseError) -> Error {
+fn malformed(error: ::url::ParseError) -> Error {
     Error::invalid(format!("the address is not a URL: {error}"))
 }
 

@@ -60,7 +60,7 @@ fn random_change(random: &mut Random) -> &'static str {
         "[[:db/add :q/price :db/unique :db.unique/value] [:db/retract :q/price :db/unique]]",
         "[[:db/add :p/tags :db/doc \"labels\"]]",
     ];
-    random.pick(&CHANGES)
+    random.pick::<&str>(&CHANGES)
 }
 
 async fn history(seed: u64, transactions: u64) -> (Store, Connection, Model) {

@@ -91,6 +91,9 @@ mod tests {
 
     #[test]
     fn a_lone_slash_is_a_name() {
-        assert_eq!((Symbol::new("/").namespace(), Symbol::new("/").name()), (None, "/"));
+        assert_eq!(
+            (Symbol::new("/").namespace(), Symbol::new("/").name()),
+            (None, "/")
+        );
     }
 }
