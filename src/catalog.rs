@@ -2,5 +2,6 @@
 
 mod checked;
 mod cooperative;
+pub(crate) mod metaschema;
 pub(crate) mod session;
 pub(crate) mod time_travel;

@@ -21,7 +21,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod commit;
 mod datoms;
 pub(crate) mod head;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;
@@ -91,10 +91,10 @@ impl Db {
     pub(crate) async fn open_with(loader: Arc<Loader>, branch: &BranchName) -> Result<Self> {
         let store = loader.store();
         let location = store.location().to_owned();
-        let (bytes, _) = store
-            .head(branch)
-            .await?
-            .ok_or_else(|| Error::NoDatabase { location: location.clone(), branch: branch.clone() })?;
+        let (bytes, _) = store.head(branch).await?.ok_or_else(|| Error::NoDatabase {
+            location: location.clone(),
+            branch: branch.clone(),
+        })?;
         let head = Head::decode(&bytes, &head_object(&location, branch))?;
         if head.branch != *branch {
             return Err(Error::corrupt(
@@ -111,7 +111,11 @@ impl Db {
             Some(schema) => schema.clone(),
             None => load_schema(&loader, &head.checkpoint).await?,
         };
-        Ok(Self::from_parts(loader, Arc::new(head), Arc::new(checkpoint_schema)))
+        Ok(Self::from_parts(
+            loader,
+            Arc::new(head),
+            Arc::new(checkpoint_schema),
+        ))
     }
 
     /// The newest value under a head whose checkpoint has this schema.
@@ -144,9 +148,16 @@ impl Db {
             Arc::new(schema)
         });
         let mut tables: Tables = parts.checkpoint.tables.iter().cloned().collect();
-        tables.extend(parts.pending.iter().flat_map(|pending| pending.tables.iter().cloned()));
+        tables.extend(
+            parts
+                .pending
+                .iter()
+                .flat_map(|pending| pending.tables.iter().cloned()),
+        );
         let newest = parts.pending.last();
-        let t = newest.map_or(parts.checkpoint.covered.saturating_sub(1), |newest| newest.t);
+        let t = newest.map_or(parts.checkpoint.covered.saturating_sub(1), |newest| {
+            newest.t
+        });
         let instant = newest.map_or(parts.checkpoint_instant, |newest| newest.instant);
         let in_avet = |a| lies_in_avet(a, &schema, &parts.checkpoint_schema);
         let tail = Tail::new(parts.log, parts.pending, in_avet);
@@ -169,7 +180,10 @@ impl Db {
 
     /// The same value, reached from a newer head.
     pub(crate) fn with_head(&self, head: Arc<Head>) -> Self {
-        Self(Arc::new(Inner { head, ..Inner::clone(&self.0) }))
+        Self(Arc::new(Inner {
+            head,
+            ..Inner::clone(&self.0)
+        }))
     }
 
     /// The store that this value is read from.
@@ -273,20 +287,36 @@ impl Db {
     pub(crate) async fn lookup(&self, a: Entid, value: &Value) -> Result<Option<Entid>> {
         if self.in_avet(a) {
             let components = Components::all().a(a).v(value.clone());
-            return Ok(self.first(Index::Avet, &Range::prefix(components)).await?.map(|d| d.e));
+            return Ok(self
+                .first(Index::Avet, &Range::prefix(components))
+                .await?
+                .map(|d| d.e));
         }
-        let all = self.collect(Index::Aevt, &Range::prefix(Components::all().a(a))).await?;
-        Ok(all.into_iter().find(|datom| datom.v == *value).map(|datom| datom.e))
+        let all = self
+            .collect(Index::Aevt, &Range::prefix(Components::all().a(a)))
+            .await?;
+        Ok(all
+            .into_iter()
+            .find(|datom| datom.v == *value)
+            .map(|datom| datom.e))
     }
 
     /// The entities that refer to `e` by attribute `a`.
     pub(crate) async fn referrers(&self, a: Entid, e: Entid) -> Result<Vec<Entid>> {
         debug_assert!(
-            self.0.schema.attribute(a).is_none_or(|a| a.value_type == ValueType::Ref),
+            self.0
+                .schema
+                .attribute(a)
+                .is_none_or(|a| a.value_type == ValueType::Ref),
             "references always lie in AVET"
         );
         let range = Range::prefix(Components::all().a(a).v(Value::Ref(e)));
-        Ok(self.collect(Index::Avet, &range).await?.into_iter().map(|datom| datom.e).collect())
+        Ok(self
+            .collect(Index::Avet, &range)
+            .await?
+            .into_iter()
+            .map(|datom| datom.e)
+            .collect())
     }
 
     /// How many entities have an attribute of a namespace, if this value keeps count.
@@ -326,8 +356,11 @@ pub(crate) struct Parts {
 
 /// Whether an attribute lies in AVET both in the trees of a checkpoint and under the schema of now.
 pub(crate) fn lies_in_avet(a: Entid, now: &Schema, checkpoint: &Schema) -> bool {
-    now.attribute(a).is_some_and(|attribute| attribute.in_avet())
-        && checkpoint.attribute(a).is_none_or(|attribute| attribute.in_avet())
+    now.attribute(a)
+        .is_some_and(|attribute| attribute.in_avet())
+        && checkpoint
+            .attribute(a)
+            .is_none_or(|attribute| attribute.in_avet())
 }
 
 /// Reads the schema of a checkpoint.

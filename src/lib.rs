@@ -12,6 +12,8 @@ pub mod fuzz;
 mod id;
 mod index;
 mod node;
+#[cfg(feature = "query")]
+mod provider;
 mod schema;
 mod store;
 mod tree;

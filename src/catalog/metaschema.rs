@@ -17,8 +17,13 @@ use crate::schema::{Attribute, Schema};
 pub(crate) const DB_ID: &str = "db_id";
 
 /// Tables that every database has; no namespace takes their names.
-const SYSTEM_TABLES: [&str; 5] =
-    ["datoms", "datoms_history", "transactions", "attributes", "idents"];
+const SYSTEM_TABLES: [&str; 5] = [
+    "datoms",
+    "datoms_history",
+    "transactions",
+    "attributes",
+    "idents",
+];
 
 /// The table of attributes without a namespace.
 const ENTITY: &str = "entity";
@@ -60,20 +65,28 @@ pub(crate) struct ColumnDef {
 
 /// The tables of a schema: entities by first attribute, then members. `db` and `db.*` form none.
 pub(crate) fn tables(schema: &Schema) -> Vec<TableDef> {
-    let mut names: HashSet<String> =
-        SYSTEM_TABLES.iter().chain([&ENTITY]).map(ToString::to_string).collect();
+    let mut names: HashSet<String> = SYSTEM_TABLES
+        .iter()
+        .chain([&ENTITY])
+        .map(ToString::to_string)
+        .collect();
     let mut entities: Vec<(Arc<str>, TableDef)> = Vec::new();
     let mut members = Vec::new();
     let mut places: HashMap<Arc<str>, (usize, HashSet<String>)> = HashMap::new();
     for attribute in schema.attributes() {
-        let Some(namespace) = table_of(&attribute.ident) else { continue };
+        let Some(namespace) = table_of(&attribute.ident) else {
+            continue;
+        };
         let (place, columns) = places.entry(namespace.into()).or_insert_with(|| {
             let name = if namespace.is_empty() {
                 ENTITY.to_owned()
             } else {
                 claim(&mut names, sql_name(namespace))
             };
-            let kind = TableKind::Entities { namespace: namespace.into(), columns: Vec::new() };
+            let kind = TableKind::Entities {
+                namespace: namespace.into(),
+                columns: Vec::new(),
+            };
             entities.push((namespace.into(), TableDef { name, kind }));
             (entities.len() - 1, HashSet::from([DB_ID.to_owned()]))
         });
@@ -84,20 +97,31 @@ pub(crate) fn tables(schema: &Schema) -> Vec<TableDef> {
         let table = &mut entities[*place].1;
         if attribute.is_many() {
             let name = claim(&mut names, format!("{}_x_{}", table.name, column.name));
-            members.push(TableDef { name, kind: TableKind::Members { column: column.clone() } });
+            members.push(TableDef {
+                name,
+                kind: TableKind::Members {
+                    column: column.clone(),
+                },
+            });
         }
         if let TableKind::Entities { columns, .. } = &mut table.kind {
             columns.push(column);
         }
     }
-    entities.into_iter().map(|(_, table)| table).chain(members).collect()
+    entities
+        .into_iter()
+        .map(|(_, table)| table)
+        .chain(members)
+        .collect()
 }
 
 /// The table and the column that show an attribute as entities see it.
 pub(crate) fn place_of(tables: &[TableDef], attribute: Entid) -> Option<(&str, &str)> {
     tables.iter().find_map(|table| match &table.kind {
         TableKind::Entities { columns, .. } => {
-            let column = columns.iter().find(|column| column.attribute.id == attribute)?;
+            let column = columns
+                .iter()
+                .find(|column| column.attribute.id == attribute)?;
             Some((table.name.as_str(), column.name.as_str()))
         }
         TableKind::Members { .. } => None,
@@ -106,9 +130,17 @@ pub(crate) fn place_of(tables: &[TableDef], attribute: Entid) -> Option<(&str, &
 
 /// Lower case, with `_` for whatever needs quotes.
 fn sql_name(name: &str) -> String {
-    let plain = |c: char| if matches!(c, 'a'..='z' | '0'..='9' | '_') { c } else { '_' };
+    let plain = |c: char| {
+        if matches!(c, 'a'..='z' | '0'..='9' | '_') {
+            c
+        } else {
+            '_'
+        }
+    };
     // Only ASCII is folded: a letter whose lower case is longer must not become several characters.
-    name.chars().map(|c| plain(c.to_ascii_lowercase())).collect()
+    name.chars()
+        .map(|c| plain(c.to_ascii_lowercase()))
+        .collect()
 }
 
 /// Takes a name, with `_` appended until it is free.
@@ -134,11 +166,20 @@ mod tests {
         let tx = TxId::from_t(1);
         for (e, ident) in (2000..).map(Entid).zip(idents) {
             let many = ident.starts_with('*');
-            let cardinality = if many { attrs::CARDINALITY_MANY } else { attrs::CARDINALITY_ONE };
+            let cardinality = if many {
+                attrs::CARDINALITY_MANY
+            } else {
+                attrs::CARDINALITY_ONE
+            };
             let ident = Value::Keyword(Keyword::new(ident.trim_start_matches('*')));
             schema.fold(&[
                 Datom::add(e, attrs::IDENT, ident, tx),
-                Datom::add(e, attrs::VALUE_TYPE, Value::Ref(attrs::type_id(ValueType::Long)), tx),
+                Datom::add(
+                    e,
+                    attrs::VALUE_TYPE,
+                    Value::Ref(attrs::type_id(ValueType::Long)),
+                    tx,
+                ),
                 Datom::add(e, attrs::CARDINALITY, Value::Ref(cardinality), tx),
             ]);
         }
@@ -170,14 +211,23 @@ mod tests {
     fn a_namespace_is_a_table_and_a_many_attribute_another() {
         assert_eq!(
             shown(&["person/name", "*person/friend", "order/total", "person/age"]),
-            ["person(name friend age)", "order(total)", "person_x_friend(friend)"]
+            [
+                "person(name friend age)",
+                "order(total)",
+                "person_x_friend(friend)"
+            ]
         );
     }
 
     #[test]
     fn names_need_no_quotes() {
         assert_eq!(
-            shown(&["community.type/Name", "billing-city/Straße", "Ünï/ḱ", "x/a+b?"]),
+            shown(&[
+                "community.type/Name",
+                "billing-city/Straße",
+                "Ünï/ḱ",
+                "x/a+b?"
+            ]),
             [
                 "community_type(name)",
                 "billing_city(stra_e)",
@@ -190,7 +240,14 @@ mod tests {
     #[test]
     fn later_names_that_collide_give_way() {
         assert_eq!(
-            shown(&["a.b/x-y", "a-b/x", "a.b/x_y", "a.b/X.Y", "a_b/x", "a.b/db-id"]),
+            shown(&[
+                "a.b/x-y",
+                "a-b/x",
+                "a.b/x_y",
+                "a.b/X.Y",
+                "a_b/x",
+                "a.b/db-id"
+            ]),
             ["a_b(x_y x_y_ x_y__ db_id_)", "a_b_(x)", "a_b__(x)"]
         );
     }
@@ -198,7 +255,14 @@ mod tests {
     #[test]
     fn reserved_names_are_never_taken() {
         assert_eq!(
-            shown(&["datoms/x", "entity/x", "plain", "Idents/db_id", "transactions/t", "attributes/a"]),
+            shown(&[
+                "datoms/x",
+                "entity/x",
+                "plain",
+                "Idents/db_id",
+                "transactions/t",
+                "attributes/a"
+            ]),
             [
                 "datoms_(x)",
                 "entity_(x)",
@@ -216,7 +280,10 @@ mod tests {
             shown(&["*a/b", "a_x_b/c", "*a_x_b/d"]),
             ["a(b)", "a_x_b_(c d)", "a_x_b(b)", "a_x_b__x_d(d)"]
         );
-        assert_eq!(shown(&["a_x_b/c", "*a/b"]), ["a_x_b(c)", "a(b)", "a_x_b_(b)"]);
+        assert_eq!(
+            shown(&["a_x_b/c", "*a/b"]),
+            ["a_x_b(c)", "a(b)", "a_x_b_(b)"]
+        );
     }
 
     #[test]

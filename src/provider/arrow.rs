@@ -81,8 +81,7 @@ pub(crate) fn item_field(attribute: &Attribute) -> Field {
 }
 
 fn metadata(attribute: &Attribute) -> HashMap<String, String> {
-    let mut metadata =
-        HashMap::from([(ATTRIBUTE_KEY.to_owned(), attribute.ident.to_string())]);
+    let mut metadata = HashMap::from([(ATTRIBUTE_KEY.to_owned(), attribute.ident.to_string())]);
     if attribute.value_type == ValueType::Uuid && !attribute.is_many() {
         metadata.insert(EXTENSION_TYPE_NAME_KEY.to_owned(), "arrow.uuid".to_owned());
     }
@@ -111,12 +110,18 @@ fn plain_type(value_type: ValueType) -> DataType {
 
 fn scale(attribute: &Attribute) -> i8 {
     let scale = attribute.scale.unwrap_or(0);
-    i8::try_from(scale).unwrap_or(0).clamp(0, PRECISION.cast_signed())
+    i8::try_from(scale)
+        .unwrap_or(0)
+        .clamp(0, PRECISION.cast_signed())
 }
 
 /// The types of a tuple's elements; one type for up to eight of them if the tuple is homogeneous.
 fn tuple_types(attribute: &Attribute) -> Vec<ValueType> {
-    let named = |name: &str| ValueType::ALL.into_iter().find(|known| known.name() == name);
+    let named = |name: &str| {
+        ValueType::ALL
+            .into_iter()
+            .find(|known| known.name() == name)
+    };
     let types: Vec<_> = attribute
         .tuple_types
         .iter()
@@ -131,7 +136,9 @@ fn tuple_types(attribute: &Attribute) -> Vec<ValueType> {
 
 fn tuple_fields(attribute: &Attribute) -> Fields {
     let types = tuple_types(attribute).into_iter().enumerate();
-    types.map(|(at, element)| Field::new(format!("e{at}"), plain_type(element), true)).collect()
+    types
+        .map(|(at, element)| Field::new(format!("e{at}"), plain_type(element), true))
+        .collect()
 }
 
 /// Rows of a leaf that become the rows of an array.
@@ -193,7 +200,10 @@ impl Picks {
             }
             Self::Rows(rows) => {
                 let kept = kept.values().set_indices();
-                Self::Rows(kept.map(|i| rows.is_valid(i).then(|| rows.value(i))).collect())
+                Self::Rows(
+                    kept.map(|i| rows.is_valid(i).then(|| rows.value(i)))
+                        .collect(),
+                )
             }
         }
     }
@@ -246,12 +256,18 @@ pub(crate) fn array(attribute: &Attribute, leaf: &Leaf, picks: &Picks) -> Result
         return Ok(new_null_array(&value_type(attribute), picks.len()));
     }
     let values = leaf.values().slice(hull.clone());
-    match values.as_ref().and_then(|values| shared(attribute.value_type, values)) {
+    match values
+        .as_ref()
+        .and_then(|values| shared(attribute.value_type, values))
+    {
         Some(values) => match picks {
             Picks::Rows(rows) => {
                 let offset = u32::try_from(hull.start).unwrap_or(u32::MAX);
                 let rows = UInt32Array::new(
-                    rows.values().iter().map(|row| row.saturating_sub(offset)).collect(),
+                    rows.values()
+                        .iter()
+                        .map(|row| row.saturating_sub(offset))
+                        .collect(),
                     rows.nulls().cloned(),
                 );
                 take(&values, &rows, None)
@@ -330,7 +346,11 @@ fn copied(attribute: &Attribute, leaf: &Leaf, picks: &Picks) -> Result<ArrayRef>
                 let (ValueArray::Uuid(uuids), at) = values.at(row) else {
                     return Err(corrupt(row));
                 };
-                array.append_value(uuid::Uuid::from_u128(uuids[at]).hyphenated().encode_lower(&mut text));
+                array.append_value(
+                    uuid::Uuid::from_u128(uuids[at])
+                        .hyphenated()
+                        .encode_lower(&mut text),
+                );
             }
             Ok(Arc::new(array.finish()))
         }
@@ -362,7 +382,12 @@ fn tuples(attribute: &Attribute, leaf: &Leaf, picks: &Picks) -> Result<ArrayRef>
             Some(Value::Tuple(elements)) => &elements[..],
             None => &[],
             Some(_) => {
-                return Err(misfit(attribute, leaf, row.unwrap_or(0), &"it is not a tuple"));
+                return Err(misfit(
+                    attribute,
+                    leaf,
+                    row.unwrap_or(0),
+                    &"it is not a tuple",
+                ));
             }
         };
         valid.push(value.is_some());
@@ -374,21 +399,22 @@ fn tuples(attribute: &Attribute, leaf: &Leaf, picks: &Picks) -> Result<ArrayRef>
         }
     }
     let columns = columns.into_iter().map(Builder::finish).collect();
-    let nulls = valid.contains(&false).then(|| NullBuffer::from(valid.clone()));
+    let nulls = valid
+        .contains(&false)
+        .then(|| NullBuffer::from(valid.clone()));
     if fields.is_empty() {
         return Ok(Arc::new(StructArray::new_empty_fields(picks.len(), nulls)));
     }
     Ok(Arc::new(StructArray::new(fields, columns, nulls)))
 }
 
-fn misfit(
-    attribute: &Attribute,
-    leaf: &Leaf,
-    row: usize,
-    reason: &dyn std::fmt::Display,
-) -> Error {
+fn misfit(attribute: &Attribute, leaf: &Leaf, row: usize, reason: &dyn std::fmt::Display) -> Error {
     let entity = leaf.e().get(row).copied().unwrap_or_default();
-    Error::invalid(format!("{} of entity {} has no place in its column: {reason}", attribute.ident, Entid(entity)))
+    Error::invalid(format!(
+        "{} of entity {} has no place in its column: {reason}",
+        attribute.ident,
+        Entid(entity)
+    ))
 }
 
 /// Builds an array of one value type from values.

@@ -86,7 +86,12 @@ impl EntityTable {
                     .collect();
                 let attributes = columns.iter().map(|column| Arc::clone(&column.attribute));
                 let fields = columns.iter().map(field).collect::<Vec<_>>();
-                (fields, attributes.collect(), Some(Arc::clone(namespace)), constraints)
+                (
+                    fields,
+                    attributes.collect(),
+                    Some(Arc::clone(namespace)),
+                    constraints,
+                )
             }
             TableKind::Members { column } => (
                 vec![value_field(&column.name, &column.attribute)],
@@ -126,8 +131,15 @@ impl EntityTable {
             return Ok(count);
         }
         let range = Range::prefix(Components::all().a(attribute.id));
-        let count = self.db.count(Index::Aevt, &range).await.map_err(into_datafusion)?;
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner).insert(attribute.id, count);
+        let count = self
+            .db
+            .count(Index::Aevt, &range)
+            .await
+            .map_err(into_datafusion)?;
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(attribute.id, count);
         Ok(count)
     }
 
@@ -143,13 +155,18 @@ impl EntityTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<StarScanExec> {
-        let projection =
-            projection.cloned().unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let projection = projection
+            .cloned()
+            .unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let mut planned = self.filters(state, filters)?;
         let route = self.route(&mut planned, &projection).await?;
 
         // Runs: what is read, the driver's own included.
-        let mut wanted: Vec<usize> = planned.filters.iter().flat_map(|f| f.columns.clone()).collect();
+        let mut wanted: Vec<usize> = planned
+            .filters
+            .iter()
+            .flat_map(|f| f.columns.clone())
+            .collect();
         wanted.extend(&projection);
         wanted.extend(match route {
             Route::Column(at) => vec![at],
@@ -162,7 +179,10 @@ impl EntityTable {
         wanted.dedup();
         let slot = |column: usize| match column {
             0 => 0,
-            at => wanted.iter().position(|wanted| *wanted == at).map_or(0, |run| run + 1),
+            at => wanted
+                .iter()
+                .position(|wanted| *wanted == at)
+                .map_or(0, |run| run + 1),
         };
 
         let spans = match &route {
@@ -179,15 +199,27 @@ impl EntityTable {
             Route::Column(at) => Driver::Run(slot(at) - 1),
             Route::Union => Driver::Union,
             Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
-            Route::Ids(ids) => Driver::Ids { ids: ids.into(), one_by_one: true },
-            Route::Index { column, ranges, one_by_one, .. } => Driver::Index {
+            Route::Ids(ids) => Driver::Ids {
+                ids: ids.into(),
+                one_by_one: true,
+            },
+            Route::Index {
+                column,
+                ranges,
+                one_by_one,
+                ..
+            } => Driver::Index {
                 attribute: Arc::clone(&self.columns[column - 1]),
                 ranges: ranges.into(),
                 one_by_one,
             },
         };
         let all_slots = || std::iter::once(0).chain(wanted.iter().copied());
-        let mut members: Vec<i64> = self.columns.iter().map(|attribute| attribute.id.0).collect();
+        let mut members: Vec<i64> = self
+            .columns
+            .iter()
+            .map(|attribute| attribute.id.0)
+            .collect();
         members.sort_unstable();
         let by_entity = match &driver {
             Driver::Facts(Some(ranges)) => one_value(ranges),
@@ -196,15 +228,22 @@ impl EntityTable {
         Ok(StarScanExec::new(StarSpec {
             db: self.db.clone(),
             table: self.name.clone(),
-            runs: wanted.iter().map(|at| Arc::clone(&self.columns[at - 1])).collect(),
-            types: all_slots().map(|at| self.schema.field(at).data_type().clone()).collect(),
+            runs: wanted
+                .iter()
+                .map(|at| Arc::clone(&self.columns[at - 1]))
+                .collect(),
+            types: all_slots()
+                .map(|at| self.schema.field(at).data_type().clone())
+                .collect(),
             members: members.into(),
             predicates: self.predicates(&planned, slot)?,
             schema: Arc::new(self.schema.project(&projection)?),
             projection: projection.iter().map(|at| slot(*at)).collect(),
             ordered: by_entity,
             fetch: limit,
-            columns: all_slots().map(|at| self.column_statistics(at, &planned, rows)).collect(),
+            columns: all_slots()
+                .map(|at| self.column_statistics(at, &planned, rows))
+                .collect(),
             spans,
             rows,
             driver,
@@ -214,7 +253,12 @@ impl EntityTable {
     /// Plans filters, and finds what they say about columns.
     fn filters(&self, state: &dyn Session, filters: &[Expr]) -> Result<Planned> {
         let df_schema = DFSchema::try_from(self.schema.as_ref().clone())?;
-        let mut planned = Planned { filters: Vec::new(), span: Span::ALL, ids: None, any: false };
+        let mut planned = Planned {
+            filters: Vec::new(),
+            span: Span::ALL,
+            ids: None,
+            any: false,
+        };
         for filter in filters {
             planned.any = true;
             let narrowing = pushdown::constraint(filter, &|name| self.type_of(name));
@@ -246,14 +290,21 @@ impl EntityTable {
                 [only] if only > 0 => self.rejects_null(&expr, only),
                 _ => false,
             };
-            planned.filters.push(Filter { expr, columns, narrowing, rejects_null });
+            planned.filters.push(Filter {
+                expr,
+                columns,
+                narrowing,
+                rejects_null,
+            });
         }
         Ok(planned)
     }
 
     /// Whether a filter over one column is not true where the column is NULL.
     fn rejects_null(&self, expr: &Arc<dyn PhysicalExpr>, column: usize) -> bool {
-        let schema = Arc::new(ArrowSchema::new(vec![self.schema.field(column).clone().with_nullable(true)]));
+        let schema = Arc::new(ArrowSchema::new(vec![
+            self.schema.field(column).clone().with_nullable(true),
+        ]));
         let null = new_null_array(self.schema.field(column).data_type(), 1);
         let evaluated = RecordBatch::try_new(Arc::clone(&schema), vec![null])
             .map_err(Into::into)
@@ -262,7 +313,9 @@ impl EntityTable {
                 expr.evaluate(&batch)?.into_array(1)
             });
         evaluated.is_ok_and(|value| {
-            value.as_boolean_opt().is_some_and(|value| value.is_null(0) || !value.value(0))
+            value
+                .as_boolean_opt()
+                .is_some_and(|value| value.is_null(0) || !value.value(0))
         })
     }
 
@@ -279,9 +332,7 @@ impl EntityTable {
         let rows = self.rows();
         if let Some(found) = self.cheapest_index(planned, rows).await? {
             let name = self.schema.field(found.column).name();
-            if planned.filters.iter().filter(|filter| filter.is_on(name)).count() == 1 {
-                planned.filters.retain(|filter| !filter.is_exact_on(name));
-            }
+            planned.filters.retain(|filter| !filter.is_exact_on(name));
             let lookups = rows.unwrap_or(0) / LOOKUP_ROWS;
             let one_by_one = found.rows <= ONE_BY_ONE_MAX.max(lookups);
             return Ok(Route::Index {
@@ -307,8 +358,13 @@ impl EntityTable {
                 return Ok(least.map_or(Route::Union, |(column, _)| Route::Column(*column)));
             }
         }
-        let Some(rows) = rows else { return Ok(Route::Union) };
-        Ok(self.spine(planned, projection, rows).await?.map_or(Route::Union, Route::Column))
+        let Some(rows) = rows else {
+            return Ok(Route::Union);
+        };
+        Ok(self
+            .spine(planned, projection, rows)
+            .await?
+            .map_or(Route::Union, Route::Column))
     }
 
     /// An attribute that every row has; one that is read anyway, if there is such a one.
@@ -319,16 +375,25 @@ impl EntityTable {
         rows: u64,
     ) -> Result<Option<usize>> {
         let single = |at: &usize| *at > 0 && !self.columns[at - 1].is_many();
-        let mut read: Vec<usize> = planned.filters.iter().flat_map(|f| f.columns.clone()).collect();
+        let mut read: Vec<usize> = planned
+            .filters
+            .iter()
+            .flat_map(|f| f.columns.clone())
+            .collect();
         read.extend(projection);
         read.retain(single);
         read.sort_unstable();
         read.dedup();
-        let others = (1..=self.columns.len()).filter(|at| single(at) && !read.contains(at)).collect();
+        let others = (1..=self.columns.len())
+            .filter(|at| single(at) && !read.contains(at))
+            .collect();
         for mut candidates in [read, others] {
             candidates.sort_by_key(|at| weight(&self.columns[at - 1]));
             let counts = self.counts_of(&candidates).await?;
-            let whole = candidates.iter().zip(counts).find(|(_, count)| *count == rows);
+            let whole = candidates
+                .iter()
+                .zip(counts)
+                .find(|(_, count)| *count == rows);
             if let Some((column, _)) = whole {
                 return Ok(Some(*column));
             }
@@ -355,8 +420,10 @@ impl EntityTable {
         // A value without counts would have to read the ranges to know how long they are.
         let Some(rows) = rows else { return Ok(None) };
         let mut least: Option<Found> = None;
-        for filter in &planned.filters {
-            let Some(found) = self.ask(filter).await? else { continue };
+        for column in 1..=self.columns.len() {
+            let Some(found) = self.ask(planned, column).await? else {
+                continue;
+            };
             if least.as_ref().is_none_or(|least| found.rows < least.rows) {
                 least = Some(found);
             }
@@ -364,18 +431,30 @@ impl EntityTable {
         Ok(least.filter(|least| least.rows <= (rows / INDEX_SHARE).max(1)))
     }
 
-    /// What AVET answers to a filter, counted.
-    async fn ask(&self, filter: &Filter) -> Result<Option<Found>> {
-        let (Some(narrowing), [column]) = (&filter.narrowing, &filter.columns[..]) else {
+    /// What AVET answers to the filters on a column, counted.
+    async fn ask(&self, planned: &Planned, column: usize) -> Result<Option<Found>> {
+        let attribute = &self.columns[column - 1];
+        let name = self.schema.field(column).name();
+        let ranges = planned.filters.iter().filter(|filter| filter.is_on(name));
+        let ranges = ranges.filter_map(|filter| Some(filter.narrowing.as_ref()?.ranges.clone()));
+        let Some(ranges) = ranges.reduce(|left, right| left.intersect(&right)) else {
             return Ok(None);
         };
-        if *column == 0 || !self.db.in_avet(self.columns[column - 1].id) {
+        if !self.db.in_avet(attribute.id) {
             return Ok(None);
         }
-        let ranges = avet_ranges(&self.columns[column - 1], &narrowing.ranges);
+        let ranges = avet_ranges(attribute, &ranges);
         let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
-        let rows = try_join_all(counts).await.map_err(into_datafusion)?.iter().sum();
-        Ok(Some(Found { column: *column, ranges, rows }))
+        let rows = try_join_all(counts)
+            .await
+            .map_err(into_datafusion)?
+            .iter()
+            .sum();
+        Ok(Some(Found {
+            column,
+            ranges,
+            rows,
+        }))
     }
 
     /// How the facts of a member table are found.
@@ -388,14 +467,17 @@ impl EntityTable {
             return Ok(Route::Facts(None));
         };
         let name = self.schema.field(1).name();
-        if planned.filters.iter().filter(|filter| filter.is_on(name)).count() == 1 {
-            planned.filters.retain(|filter| !filter.is_exact_on(name));
-        }
+        planned.filters.retain(|filter| !filter.is_exact_on(name));
         Ok(Route::Facts(Some(found.ranges)))
     }
 
     /// Disjoint ranges of entities with about equally many values of a column.
-    async fn partitions(&self, state: &dyn Session, column: usize, span: Span) -> Result<Vec<Span>> {
+    async fn partitions(
+        &self,
+        state: &dyn Session,
+        column: usize,
+        span: Span,
+    ) -> Result<Vec<Span>> {
         let wanted = state.config().target_partitions();
         if wanted <= 1 || span.first >= span.last {
             return Ok(vec![span]);
@@ -404,17 +486,28 @@ impl EntityTable {
         let range = span.of(attribute);
         let tree = self.db.0.checkpoint.tree(TreeName::Aevt);
         let loader = self.db.loader();
-        let stored = tree::count(loader, tree, &range).await.map_err(into_datafusion)?;
-        let parts = usize::try_from(stored / PARTITION_ROWS).unwrap_or(wanted).min(wanted);
+        let stored = tree::count(loader, tree, &range)
+            .await
+            .map_err(into_datafusion)?;
+        let parts = usize::try_from(stored / PARTITION_ROWS)
+            .unwrap_or(wanted)
+            .min(wanted);
         if parts <= 1 {
             return Ok(vec![span]);
         }
-        let ranges = tree::split(loader, tree, &range, parts).await.map_err(into_datafusion)?;
-        let ends = ranges[..ranges.len() - 1].iter().filter_map(|range| range.to.as_ref()?.at.e);
+        let ranges = tree::split(loader, tree, &range, parts)
+            .await
+            .map_err(into_datafusion)?;
+        let ends = ranges[..ranges.len() - 1]
+            .iter()
+            .filter_map(|range| range.to.as_ref()?.at.e);
         let mut spans = Vec::with_capacity(ranges.len());
         let mut rest = span;
         for Entid(last) in ends.filter(|e| span.first <= e.0 && e.0 < span.last) {
-            spans.push(Span { first: rest.first, last });
+            spans.push(Span {
+                first: rest.first,
+                last,
+            });
             rest.first = last + 1;
         }
         spans.push(rest);
@@ -432,9 +525,13 @@ impl EntityTable {
         Ok(match route {
             Route::Ids(ids) => Precision::Inexact(ids.len()),
             Route::Index { rows, .. } => Precision::Inexact(number(*rows)),
-            _ if !planned.any => all.map_or(Precision::Absent, |rows| Precision::Exact(number(rows))),
+            _ if !planned.any => {
+                all.map_or(Precision::Absent, |rows| Precision::Exact(number(rows)))
+            }
             // DataFusion's own guess for a filter that it knows nothing about.
-            _ => all.map_or(Precision::Absent, |rows| Precision::Inexact(number(rows) / 5)),
+            _ => all.map_or(Precision::Absent, |rows| {
+                Precision::Inexact(number(rows) / 5)
+            }),
         })
     }
 
@@ -446,7 +543,9 @@ impl EntityTable {
         rows: Precision<usize>,
     ) -> ColumnStatistics {
         let mut statistics = ColumnStatistics::new_unknown();
-        let (Precision::Exact(rows), false) = (rows, planned.any) else { return statistics };
+        let (Precision::Exact(rows), false) = (rows, planned.any) else {
+            return statistics;
+        };
         if self.namespace.is_none() {
             statistics.null_count = Precision::Exact(0);
             return statistics;
@@ -458,7 +557,9 @@ impl EntityTable {
         }
         let attribute = &self.columns[column - 1];
         let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts.get(&attribute.id).and_then(|count| usize::try_from(*count).ok());
+        let count = counts
+            .get(&attribute.id)
+            .and_then(|count| usize::try_from(*count).ok());
         if let (Some(count), false) = (count, attribute.is_many()) {
             if let Some(nulls) = rows.checked_sub(count) {
                 statistics.null_count = Precision::Exact(nulls);
@@ -471,11 +572,17 @@ impl EntityTable {
     }
 
     /// Filters over slots, those that cost least first.
-    fn predicates(&self, planned: &Planned, slot: impl Fn(usize) -> usize) -> Result<Vec<Predicate>> {
+    fn predicates(
+        &self,
+        planned: &Planned,
+        slot: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Predicate>> {
         let mut filters: Vec<&Filter> = planned.filters.iter().collect();
         filters.sort_by_key(|filter| {
             let weights = filter.columns.iter().filter(|at| **at > 0);
-            weights.map(|at| weight(&self.columns[at - 1])).sum::<usize>()
+            weights
+                .map(|at| weight(&self.columns[at - 1]))
+                .sum::<usize>()
         });
         filters
             .into_iter()
@@ -529,11 +636,17 @@ struct Filter {
 
 impl Filter {
     fn is_on(&self, column: &str) -> bool {
-        self.narrowing.as_ref().is_some_and(|narrowing| narrowing.column == column)
+        self.narrowing
+            .as_ref()
+            .is_some_and(|narrowing| narrowing.column == column)
     }
 
     fn is_exact_on(&self, column: &str) -> bool {
-        self.is_on(column) && self.narrowing.as_ref().is_some_and(|narrowing| narrowing.exact)
+        self.is_on(column)
+            && self
+                .narrowing
+                .as_ref()
+                .is_some_and(|narrowing| narrowing.exact)
     }
 }
 
@@ -544,7 +657,12 @@ enum Route {
     Union,
     Facts(Option<Vec<Range>>),
     Ids(Vec<i64>),
-    Index { column: usize, ranges: Vec<Range>, rows: u64, one_by_one: bool },
+    Index {
+        column: usize,
+        ranges: Vec<Range>,
+        rows: u64,
+        one_by_one: bool,
+    },
 }
 
 /// What an index answers.
@@ -566,30 +684,49 @@ fn weight(attribute: &Attribute) -> usize {
         _ if is_costly(attribute) => 6,
         _ => 4,
     };
-    if attribute.is_many() { 4 * values } else { values }
+    if attribute.is_many() {
+        4 * values
+    } else {
+        values
+    }
 }
 
 /// The datoms of an attribute with these values, in AVET.
 fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
     let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
-    let open = || Some(Edge { at: Components::all().a(attribute.id), inclusive: true });
+    let open = || {
+        Some(Edge {
+            at: Components::all().a(attribute.id),
+            inclusive: true,
+        })
+    };
     let edge = |end: &Option<pushdown::End>| match end {
-        Some(end) => Some(Edge { at: of(&end.value), inclusive: end.inclusive }),
+        Some(end) => Some(Edge {
+            at: of(&end.value),
+            inclusive: end.inclusive,
+        }),
         None => open(),
     };
     ranges
         .intervals()
         .iter()
-        .map(|interval| Range { from: edge(&interval.low), to: edge(&interval.high) })
+        .map(|interval| Range {
+            from: edge(&interval.low),
+            to: edge(&interval.high),
+        })
         .collect()
 }
 
-/// Whether ranges of AVET hold a single value, and so ascend by entity.
+/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
 fn one_value(ranges: &[Range]) -> bool {
     match ranges {
         [] => true,
-        [range] => range == &Range::prefix(range.from.clone().unwrap_or_default().at) 
-            && range.from.as_ref().is_some_and(|from| from.at.v.is_some()),
+        [
+            Range {
+                from: Some(from),
+                to: Some(to),
+            },
+        ] => from == to && from.at.v.is_some(),
         _ => false,
     }
 }
@@ -622,6 +759,8 @@ impl TableProvider for EntityTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(self.plan(state, projection, filters, limit).await?))
+        Ok(Arc::new(
+            self.plan(state, projection, filters, limit).await?,
+        ))
     }
 }

@@ -45,7 +45,11 @@ pub(crate) fn classify(filter: &Expr) -> TableProviderFilterPushDown {
                 | Expr::Unnest(_)
         );
         plannable &= !foreign;
-        Ok(if foreign { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if foreign {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     if plannable && walk.is_ok() {
         TableProviderFilterPushDown::Exact
@@ -73,7 +77,11 @@ pub(crate) fn constraint(
     type_of: &dyn Fn(&str) -> Option<ValueType>,
 ) -> Option<Constraint> {
     match filter {
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: op @ (Operator::And | Operator::Or),
+            right,
+        }) => {
             let (left, right) = (constraint(left, type_of), constraint(right, type_of));
             if *op == Operator::And {
                 return match (left, right) {
@@ -83,7 +91,10 @@ pub(crate) fn constraint(
                         column: left.column,
                     }),
                     // One side narrows, the other is still to be evaluated.
-                    (Some(one), _) | (None, Some(one)) => Some(Constraint { exact: false, ..one }),
+                    (Some(one), _) | (None, Some(one)) => Some(Constraint {
+                        exact: false,
+                        ..one
+                    }),
                     (None, None) => None,
                 };
             }
@@ -102,13 +113,21 @@ pub(crate) fn constraint(
             };
             comparison(&column.name, op, literal, type_of(&column.name)?)
         }
-        Expr::InList(InList { expr, list, negated: false }) => {
-            let Expr::Column(column) = &**expr else { return None };
+        Expr::InList(InList {
+            expr,
+            list,
+            negated: false,
+        }) => {
+            let Expr::Column(column) = &**expr else {
+                return None;
+            };
             let value_type = type_of(&column.name)?;
             let mut ranges = Vec::with_capacity(list.len());
             let mut exact = true;
             for item in list {
-                let Expr::Literal(literal, _) = item else { return None };
+                let Expr::Literal(literal, _) = item else {
+                    return None;
+                };
                 if literal.is_null() {
                     // `x IN (1, NULL)` is true or NULL, never false: NULL adds no row.
                     continue;
@@ -117,11 +136,21 @@ pub(crate) fn constraint(
                 exact &= one.exact;
                 ranges.extend(one.ranges.0);
             }
-            Some(Constraint { column: column.name.clone(), ranges: Ranges::new(ranges), exact })
+            Some(Constraint {
+                column: column.name.clone(),
+                ranges: Ranges::new(ranges),
+                exact,
+            })
         }
-        Expr::Between(Between { expr, negated: false, low, high }) => {
+        Expr::Between(Between {
+            expr,
+            negated: false,
+            low,
+            high,
+        }) => {
             let side = |op, bound: &Expr| {
-                let bound = Expr::BinaryExpr(BinaryExpr::new(expr.clone(), op, Box::new(bound.clone())));
+                let bound =
+                    Expr::BinaryExpr(BinaryExpr::new(expr.clone(), op, Box::new(bound.clone())));
                 constraint(&bound, type_of)
             };
             let (low, high) = (side(Operator::GtEq, low)?, side(Operator::LtEq, high)?);
@@ -141,7 +170,13 @@ fn comparison(
     literal: &ScalarValue,
     value_type: ValueType,
 ) -> Option<Constraint> {
-    let some = |ranges, exact| Some(Constraint { column: column.to_owned(), ranges, exact });
+    let some = |ranges, exact| {
+        Some(Constraint {
+            column: column.to_owned(),
+            ranges,
+            exact,
+        })
+    };
     let ranges = |op, value: Value| {
         Some(match op {
             Operator::Eq => Ranges::point(value),
@@ -175,18 +210,27 @@ fn comparison(
         {
             some(ranges(op, Value::Float(*number))?, false)
         }
-        (ValueType::BigInt | ValueType::BigDec, ScalarValue::Decimal128(Some(digits), _, scale)) => {
+        (
+            ValueType::BigInt | ValueType::BigDec,
+            ScalarValue::Decimal128(Some(digits), _, scale),
+        ) => {
             let number = number_of_decimal(*digits, *scale);
             if value_type == ValueType::BigDec {
                 return some(ranges(op, Value::big_dec(&number)?)?, false);
             }
             // Between integers lies no integer.
-            let whole = number.is_integer().then(|| number.as_bigint_and_scale().0.into_owned());
-            some(ranges(op, Value::big_int(whole.filter(|_| *scale == 0)?)?)?, false)
+            let whole = number
+                .is_integer()
+                .then(|| number.as_bigint_and_scale().0.into_owned());
+            some(
+                ranges(op, Value::big_int(whole.filter(|_| *scale == 0)?)?)?,
+                false,
+            )
         }
-        (ValueType::Symbol, text) => {
-            some(ranges(op, Value::Symbol(Symbol::new(text.try_as_str()??)))?, true)
-        }
+        (ValueType::Symbol, text) => some(
+            ranges(op, Value::Symbol(Symbol::new(text.try_as_str()??)))?,
+            true,
+        ),
         (ValueType::Keyword, text) => match (text.try_as_str()??.strip_prefix(':'), op) {
             (Some(name), _) => some(ranges(op, Value::Keyword(Keyword::new(name)))?, true),
             // Every keyword is shown with its colon.
@@ -263,15 +307,23 @@ pub(crate) struct End {
 
 impl Interval {
     fn above(value: Value, inclusive: bool) -> Self {
-        Self { low: Some(End { value, inclusive }), high: None }
+        Self {
+            low: Some(End { value, inclusive }),
+            high: None,
+        }
     }
 
     fn below(value: Value, inclusive: bool) -> Self {
-        Self { low: None, high: Some(End { value, inclusive }) }
+        Self {
+            low: None,
+            high: Some(End { value, inclusive }),
+        }
     }
 
     fn is_empty(&self) -> bool {
-        let (Some(low), Some(high)) = (&self.low, &self.high) else { return false };
+        let (Some(low), Some(high)) = (&self.low, &self.high) else {
+            return false;
+        };
         match low.value.cmp(&high.value) {
             Ordering::Less => false,
             Ordering::Equal => !(low.inclusive && high.inclusive),
@@ -287,7 +339,9 @@ impl Interval {
 
     /// Whether no value lies between the end of this and the start of `next`, which starts no earlier.
     fn reaches(&self, next: &Self) -> bool {
-        let (Some(high), Some(low)) = (&self.high, &next.low) else { return true };
+        let (Some(high), Some(low)) = (&self.high, &next.low) else {
+            return true;
+        };
         match high.value.cmp(&low.value) {
             Ordering::Less => false,
             Ordering::Equal => high.inclusive || low.inclusive,
@@ -302,9 +356,10 @@ fn by_low(left: Option<&End>, right: Option<&End>) -> Ordering {
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Less,
         (Some(_), None) => Ordering::Greater,
-        (Some(left), Some(right)) => {
-            left.value.cmp(&right.value).then(right.inclusive.cmp(&left.inclusive))
-        }
+        (Some(left), Some(right)) => left
+            .value
+            .cmp(&right.value)
+            .then(right.inclusive.cmp(&left.inclusive)),
     }
 }
 
@@ -314,9 +369,10 @@ fn by_high(left: Option<&End>, right: Option<&End>) -> Ordering {
         (None, None) => Ordering::Equal,
         (None, Some(_)) => Ordering::Greater,
         (Some(_), None) => Ordering::Less,
-        (Some(left), Some(right)) => {
-            left.value.cmp(&right.value).then(left.inclusive.cmp(&right.inclusive))
-        }
+        (Some(left), Some(right)) => left
+            .value
+            .cmp(&right.value)
+            .then(left.inclusive.cmp(&right.inclusive)),
     }
 }
 
@@ -343,8 +399,14 @@ impl Ranges {
     }
 
     fn point(value: Value) -> Self {
-        let end = End { value, inclusive: true };
-        Self(vec![Interval { low: Some(end.clone()), high: Some(end) }])
+        let end = End {
+            value,
+            inclusive: true,
+        };
+        Self(vec![Interval {
+            low: Some(end.clone()),
+            high: Some(end),
+        }])
     }
 
     /// The intervals, in order.
@@ -362,11 +424,22 @@ impl Ranges {
         let mut both = Vec::new();
         let (mut left, mut right) = (self.0.iter().peekable(), other.0.iter().peekable());
         while let (Some(one), Some(two)) = (left.peek(), right.peek()) {
-            let low = if by_low(one.low.as_ref(), two.low.as_ref()).is_lt() { &two.low } else { &one.low };
+            let low = if by_low(one.low.as_ref(), two.low.as_ref()).is_lt() {
+                &two.low
+            } else {
+                &one.low
+            };
             let ends_first = by_high(one.high.as_ref(), two.high.as_ref()).is_lt();
             let high = if ends_first { &one.high } else { &two.high };
-            both.push(Interval { low: low.clone(), high: high.clone() });
-            if ends_first { left.next() } else { right.next() };
+            both.push(Interval {
+                low: low.clone(),
+                high: high.clone(),
+            });
+            if ends_first {
+                left.next()
+            } else {
+                right.next()
+            };
         }
         Self::new(both)
     }
@@ -418,9 +491,18 @@ mod tests {
             (n().gt_eq(lit(5i64)).and(n().lt(lit(9i64))), vec![(5, 8)]),
             (n().between(lit(5i64), lit(9i64)), vec![(5, 9)]),
             (n().between(lit(9i64), lit(5i64)), vec![]),
-            (n().in_list(vec![lit(3i64), lit(1i64), lit(3i64)], false), vec![(1, 1), (3, 3)]),
-            (n().in_list(vec![lit(3i64), lit(ScalarValue::Int64(None))], false), vec![(3, 3)]),
-            (n().eq(lit(1i64)).or(n().gt(lit(7i64))), vec![(1, 1), (8, MAX)]),
+            (
+                n().in_list(vec![lit(3i64), lit(1i64), lit(3i64)], false),
+                vec![(1, 1), (3, 3)],
+            ),
+            (
+                n().in_list(vec![lit(3i64), lit(ScalarValue::Int64(None))], false),
+                vec![(3, 3)],
+            ),
+            (
+                n().eq(lit(1i64)).or(n().gt(lit(7i64))),
+                vec![(1, 1), (8, MAX)],
+            ),
             (n().lt(lit(7i64)).or(n().gt(lit(3i64))), vec![(MIN, MAX)]),
             (n().gt(lit(MAX)), vec![]),
         ] {
@@ -445,7 +527,11 @@ mod tests {
             assert_eq!(longs(&filter), None, "{filter}");
         }
         let both = col("n").eq(lit(5i64)).and(col("m").eq(lit(5i64)));
-        assert_eq!(longs(&both), Some((vec![(5, 5)], false)), "the other side is still to be evaluated");
+        assert_eq!(
+            longs(&both),
+            Some((vec![(5, 5)], false)),
+            "the other side is still to be evaluated"
+        );
     }
 
     fn of(value_type: ValueType, filter: &Expr) -> Option<(Ranges, bool)> {
@@ -455,8 +541,14 @@ mod tests {
     #[test]
     fn keywords_are_looked_up_without_their_colon() {
         let point = |name| Some((Ranges::point(Value::Keyword(Keyword::new(name))), true));
-        assert_eq!(of(ValueType::Keyword, &col("k").eq(lit(":a/b"))), point("a/b"));
-        assert_eq!(of(ValueType::Keyword, &col("k").eq(lit("a/b"))), Some((Ranges::default(), true)));
+        assert_eq!(
+            of(ValueType::Keyword, &col("k").eq(lit(":a/b"))),
+            point("a/b")
+        );
+        assert_eq!(
+            of(ValueType::Keyword, &col("k").eq(lit("a/b"))),
+            Some((Ranges::default(), true))
+        );
         assert_eq!(of(ValueType::Keyword, &col("k").gt(lit("a/b"))), None);
     }
 
@@ -501,9 +593,16 @@ mod tests {
     fn only_plain_filters_are_pushed_down() {
         use TableProviderFilterPushDown::{Exact, Unsupported};
         assert_eq!(classify(&col("n").like(lit("a%"))), Exact);
-        assert_eq!(classify(&col("n").gt(datafusion::prelude::random())), Unsupported);
+        assert_eq!(
+            classify(&col("n").gt(datafusion::prelude::random())),
+            Unsupported
+        );
         let outer = Expr::OuterReferenceColumn(
-            std::sync::Arc::new(arrow_schema::Field::new("o", arrow_schema::DataType::Int64, true)),
+            std::sync::Arc::new(arrow_schema::Field::new(
+                "o",
+                arrow_schema::DataType::Int64,
+                true,
+            )),
             datafusion::common::Column::from_name("o"),
         );
         assert_eq!(classify(&col("n").eq(outer)), Unsupported);
@@ -512,8 +611,18 @@ mod tests {
     fn any_filter() -> impl Strategy<Value = Expr> {
         let leaf = prop_oneof![
             (-3..4i64, 0..5usize).prop_map(|(number, op)| {
-                let op = [Operator::Eq, Operator::Lt, Operator::LtEq, Operator::Gt, Operator::GtEq][op];
-                Expr::BinaryExpr(BinaryExpr::new(Box::new(col("n")), op, Box::new(lit(number))))
+                let op = [
+                    Operator::Eq,
+                    Operator::Lt,
+                    Operator::LtEq,
+                    Operator::Gt,
+                    Operator::GtEq,
+                ][op];
+                Expr::BinaryExpr(BinaryExpr::new(
+                    Box::new(col("n")),
+                    op,
+                    Box::new(lit(number)),
+                ))
             }),
             prop::collection::vec(-3..4i64, 0..4)
                 .prop_map(|items| col("n").in_list(items.into_iter().map(lit).collect(), false)),

@@ -29,8 +29,8 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Statistics, stats::Precision};
 use datafusion::error::Result;
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
@@ -132,7 +132,10 @@ impl StarScanExec {
         let schema = Arc::clone(&spec.schema);
         let entity = spec.projection.iter().position(|slot| *slot == 0);
         let order = entity.filter(|_| spec.ordered).map(|at| {
-            [PhysicalSortExpr::new_default(Arc::new(Column::new(schema.field(at).name(), at)))]
+            [PhysicalSortExpr::new_default(Arc::new(Column::new(
+                schema.field(at).name(),
+                at,
+            )))]
         });
         let properties = PlanProperties::new(
             EquivalenceProperties::new_with_orderings(schema, order),
@@ -162,7 +165,9 @@ impl DisplayAs for StarScanExec {
             Driver::Facts(Some(ranges)) => write!(f, "facts by value ({})", ranges.len())?,
             Driver::Union => f.write_str("union")?,
             Driver::Ids { ids, .. } => write!(f, "db_id ({})", ids.len())?,
-            Driver::Index { attribute, ranges, .. } => {
+            Driver::Index {
+                attribute, ranges, ..
+            } => {
                 write!(f, "index of {} ({})", attribute.ident, ranges.len())?;
             }
         }
@@ -229,7 +234,10 @@ impl ExecutionPlan for StarScanExec {
     }
 
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self { metrics: ExecutionPlanMetricsSet::new(), ..Self::clone(&self) }))
+        Ok(Arc::new(Self {
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..Self::clone(&self)
+        }))
     }
 
     fn statistics_from_inputs(
@@ -241,7 +249,10 @@ impl ExecutionPlan for StarScanExec {
         if args.partition().is_some() && spec.spans.len() > 1 {
             return Ok(Arc::new(Statistics::new_unknown(&spec.schema)));
         }
-        let columns = spec.projection.iter().map(|slot| spec.columns[*slot].clone());
+        let columns = spec
+            .projection
+            .iter()
+            .map(|slot| spec.columns[*slot].clone());
         let all = Statistics {
             num_rows: spec.rows,
             total_byte_size: Precision::Absent,
@@ -261,7 +272,10 @@ impl ExecutionPlan for StarScanExec {
     }
 
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
-        Some(Arc::new(Self::new(StarSpec { fetch: limit, ..StarSpec::clone(&self.spec) })))
+        Some(Arc::new(Self::new(StarSpec {
+            fetch: limit,
+            ..StarSpec::clone(&self.spec)
+        })))
     }
 
     fn fetch(&self) -> Option<usize> {
@@ -281,7 +295,9 @@ impl ExecutionPlan for StarScanExec {
         let spec = &self.spec;
         // Nothing is read to answer rows without columns that are known to be so many.
         let known = match spec.rows {
-            Precision::Exact(rows) if spec.projection.is_empty() && spec.spans.len() == 1 => Some(rows),
+            Precision::Exact(rows) if spec.projection.is_empty() && spec.spans.len() == 1 => {
+                Some(rows)
+            }
             _ => None,
         };
         let batches = match known {
@@ -294,7 +310,8 @@ impl ExecutionPlan for StarScanExec {
                 .boxed()
             }
         };
-        let counter = |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        let counter =
+            |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
         Ok(Box::pin(Measured {
             batches,
             schema: Arc::clone(&spec.schema),
@@ -318,7 +335,8 @@ fn counted(
         .map(move |at| {
             let rows = Some(batch_rows.min(rows - at));
             let options = arrow_array::RecordBatchOptions::new().with_row_count(rows);
-            let batch = RecordBatch::try_new_with_options(Arc::clone(&schema), Vec::new(), &options);
+            let batch =
+                RecordBatch::try_new_with_options(Arc::clone(&schema), Vec::new(), &options);
             Ok(batch?)
         })
         .boxed()
@@ -348,9 +366,11 @@ impl Stream for Measured {
             this.batches.as_mut().poll_next(context)
         };
         let after: Loads = this.db.loader().loads();
-        let less = |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
+        let less =
+            |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
         this.nodes_read.add(less(after.nodes, before.nodes));
-        this.bytes_fetched.add(less(after.frame_bytes, before.frame_bytes));
+        this.bytes_fetched
+            .add(less(after.frame_bytes, before.frame_bytes));
         this.cache_hits.add(less(after.hits, before.hits));
         this.baseline.record_poll(polled)
     }

@@ -15,7 +15,6 @@ use arrow::compute::{BatchCoalescer, filter, prep_null_mask_filter};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, ScalarBuffer};
-use arrow_schema::DataType;
 use datafusion::error::{DataFusionError, Result};
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -66,7 +65,11 @@ enum Rows {
     /// The entities of any run.
     Union,
     /// These entities, `at` of which have been rows; `None` until the index has been asked.
-    Ids { ids: Option<Arc<[i64]>>, at: usize, one_by_one: bool },
+    Ids {
+        ids: Option<Arc<[i64]>>,
+        at: usize,
+        one_by_one: bool,
+    },
 }
 
 /// Entities that may be rows of the result, with what has been read of them.
@@ -87,12 +90,22 @@ impl Reader {
             Driver::Run(run) => (Rows::Run(*run), false),
             Driver::Facts(_) => (Rows::Facts, false),
             Driver::Union => (Rows::Union, false),
-            Driver::Ids { ids, one_by_one } => {
-                (Rows::Ids { ids: Some(Arc::clone(ids)), at: 0, one_by_one: *one_by_one }, *one_by_one)
-            }
-            Driver::Index { one_by_one, .. } => {
-                (Rows::Ids { ids: None, at: 0, one_by_one: *one_by_one }, *one_by_one)
-            }
+            Driver::Ids { ids, one_by_one } => (
+                Rows::Ids {
+                    ids: Some(Arc::clone(ids)),
+                    at: 0,
+                    one_by_one: *one_by_one,
+                },
+                *one_by_one,
+            ),
+            Driver::Index { one_by_one, .. } => (
+                Rows::Ids {
+                    ids: None,
+                    at: 0,
+                    one_by_one: *one_by_one,
+                },
+                *one_by_one,
+            ),
         };
         let run = |attribute| match &spec.driver {
             Driver::Facts(Some(ranges)) => Run::by_value(db, attribute, ranges),
@@ -128,7 +141,11 @@ impl Reader {
             if self.done {
                 return Ok(None);
             }
-            let block = if self.wanted == 0 { None } else { self.block().await? };
+            let block = if self.wanted == 0 {
+                None
+            } else {
+                self.block().await?
+            };
             match block {
                 Some(block) => self.fill(block).await?,
                 None => {
@@ -180,17 +197,25 @@ impl Reader {
                 try_join_all(self.runs.iter_mut().map(|run| run.pass(last))).await?;
                 block.entities = union(&self.runs, most);
             }
-            Rows::Ids { one_by_one: false, .. } => {
+            Rows::Ids {
+                one_by_one: false, ..
+            } => {
                 let ids = self.ids().await?;
-                let Rows::Ids { at: begin, .. } = &mut self.rows else { return Ok(None) };
+                let Rows::Ids { at: begin, .. } = &mut self.rows else {
+                    return Ok(None);
+                };
                 let rows = (ids.len() - *begin).min(most);
                 block.entities = ids[*begin..*begin + rows].to_vec().into();
                 *begin += rows;
             }
-            Rows::Ids { one_by_one: true, .. } => {
+            Rows::Ids {
+                one_by_one: true, ..
+            } => {
                 let ids = self.ids().await?;
                 loop {
-                    let Rows::Ids { at, .. } = &mut self.rows else { return Ok(None) };
+                    let Rows::Ids { at, .. } = &mut self.rows else {
+                        return Ok(None);
+                    };
                     let some = *at..ids.len().min(*at + most.min(GATHER_ROWS));
                     *at = some.end;
                     if some.is_empty() {
@@ -218,20 +243,29 @@ impl Reader {
             ([], _) => true,
             ([predicate, ..], _) => predicate.slots.contains(&(run + 1)),
         };
-        let runs = self.runs.iter_mut().enumerate().filter(|(run, _)| first(run));
+        let runs = self
+            .runs
+            .iter_mut()
+            .enumerate()
+            .filter(|(run, _)| first(run));
         try_join_all(runs.map(|(_, run)| run.fill())).await?;
         Ok(())
     }
 
     /// The entities that an index or the caller named, ascending and within the span.
     async fn ids(&mut self) -> Result<Arc<[i64]>> {
-        let Rows::Ids { ids, one_by_one, .. } = &mut self.rows else {
+        let Rows::Ids {
+            ids, one_by_one, ..
+        } = &mut self.rows
+        else {
             return Ok(Arc::default());
         };
         if let Some(ids) = ids {
             return Ok(Arc::clone(ids));
         }
-        let Driver::Index { ranges, .. } = &self.spec.driver else { return Ok(Arc::default()) };
+        let Driver::Index { ranges, .. } = &self.spec.driver else {
+            return Ok(Arc::default());
+        };
         let mut found = Vec::new();
         for range in ranges.iter() {
             let mut slices = self.spec.db.scan(Index::Avet, range.clone());
@@ -260,7 +294,10 @@ impl Reader {
                 let db: Db = db.clone();
                 async move {
                     let range = Range::prefix(Components::all().e(Entid(e)));
-                    db.scan(Index::Eavt, range).try_collect().await.map_err(into_datafusion)
+                    db.scan(Index::Eavt, range)
+                        .try_collect()
+                        .await
+                        .map_err(into_datafusion)
                 }
             })
             .buffered(GATHER_AHEAD)
@@ -275,7 +312,10 @@ impl Reader {
                 let mut row = rows.start;
                 while row < rows.end {
                     let a = leaf.a()[row];
-                    let len = leaf.a()[row..rows.end].iter().take_while(|&&other| other == a).count();
+                    let len = leaf.a()[row..rows.end]
+                        .iter()
+                        .take_while(|&&other| other == a)
+                        .count();
                     member |= self.spec.members.binary_search(&a).is_ok();
                     if let Some(run) = self.runs.iter().position(|run| run.attribute().id.0 == a) {
                         facts[run].push_run(leaf, row..row + len);
@@ -301,11 +341,13 @@ impl Reader {
             if !kept {
                 let rows = block.entities.len();
                 let behind = self.runs.iter_mut().zip(&block.aligned[1..]);
-                behind.filter(|(_, aligned)| aligned.is_none()).for_each(|(run, _)| run.skip(rows));
+                behind
+                    .filter(|(_, aligned)| aligned.is_none())
+                    .for_each(|(run, _)| run.skip(rows));
                 return Ok(());
             }
         }
-        let rows = block.kept.as_ref().map_or(block.entities.len(), BooleanArray::true_count);
+        let rows = block.rows();
         let rows = rows.min(self.wanted);
         self.wanted -= rows;
         if spec.projection.is_empty() {
@@ -316,13 +358,14 @@ impl Reader {
             return Ok(());
         }
         self.align(&mut block, &spec.projection).await?;
-        let whole = block.kept.is_none() || !spec.projection.iter().any(|slot| self.picks(&block, *slot));
+        let whole =
+            block.kept.is_none() || !spec.projection.iter().any(|slot| block.picks(&spec, *slot));
         let mut arrays = Vec::with_capacity(spec.projection.len());
         for &slot in &spec.projection {
             arrays.push(if whole {
-                self.all(&mut block, slot).await?
+                block.all(&spec, slot).await?
             } else {
-                self.kept(&mut block, slot).await?
+                block.left(&spec, slot).await?
             });
         }
         let batch = RecordBatch::try_new(Arc::clone(&spec.schema), arrays)?;
@@ -344,9 +387,9 @@ impl Reader {
         self.align(block, &predicate.slots).await?;
         let mut arrays = Vec::with_capacity(predicate.slots.len());
         for &slot in &predicate.slots {
-            arrays.push(self.kept(block, slot).await?);
+            arrays.push(block.left(&self.spec, slot).await?);
         }
-        let rows = block.kept.as_ref().map_or(block.entities.len(), BooleanArray::true_count);
+        let rows = block.rows();
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
         let schema = Arc::clone(&predicate.schema);
         let batch = RecordBatch::try_new_with_options(schema, arrays, &options)?;
@@ -372,7 +415,11 @@ impl Reader {
     /// Lines up the runs of some slots with a block, together.
     async fn align(&mut self, block: &mut Block, slots: &[usize]) -> Result<()> {
         let entities = &block.entities[..];
-        let places = self.runs.iter_mut().zip(&mut block.aligned[1..]).enumerate();
+        let places = self
+            .runs
+            .iter_mut()
+            .zip(&mut block.aligned[1..])
+            .enumerate();
         let missing = places.filter_map(|(run, (place, aligned))| {
             (aligned.is_none() && slots.contains(&(run + 1))).then_some((place, aligned))
         });
@@ -385,40 +432,43 @@ impl Reader {
         try_join_all(missing).await?;
         Ok(())
     }
+}
+
+impl Block {
+    /// How many entities are left.
+    fn rows(&self) -> usize {
+        self.kept.as_ref().map_or(self.entities.len(), BooleanArray::true_count)
+    }
 
     /// Whether the values of a slot are better picked than made and filtered.
-    fn picks(&self, block: &Block, slot: usize) -> bool {
-        let Some(aligned) = &block.aligned[slot] else { return false };
-        let attribute = self.runs[slot - 1].attribute();
+    fn picks(&self, spec: &StarSpec, slot: usize) -> bool {
+        let Some(aligned) = &self.aligned[slot] else { return false };
+        let attribute = &spec.runs[slot - 1];
         is_costly(attribute) || attribute.is_many() || aligned.lies_out_of_line()
     }
 
-    /// A column of all entities of a block.
-    async fn all(&self, block: &mut Block, slot: usize) -> Result<ArrayRef> {
-        if let Some(array) = &block.arrays[slot] {
+    /// A column of all entities.
+    async fn all(&mut self, spec: &StarSpec, slot: usize) -> Result<ArrayRef> {
+        if let Some(array) = &self.arrays[slot] {
             return Ok(Arc::clone(array));
         }
-        let array: ArrayRef = match &block.aligned[slot] {
-            Some(aligned) => aligned.column(&self.spec.db, self.data_type(slot), None).await?,
-            None => Arc::new(Int64Array::new(block.entities.clone(), None)),
+        let array: ArrayRef = match &self.aligned[slot] {
+            Some(aligned) => aligned.column(&spec.db, &spec.types[slot], None).await?,
+            None => Arc::new(Int64Array::new(self.entities.clone(), None)),
         };
-        block.arrays[slot] = Some(Arc::clone(&array));
+        self.arrays[slot] = Some(Arc::clone(&array));
         Ok(array)
     }
 
-    /// A column of what is left of a block.
-    async fn kept(&self, block: &mut Block, slot: usize) -> Result<ArrayRef> {
-        let Some(kept) = block.kept.clone() else { return self.all(block, slot).await };
-        match &block.aligned[slot] {
-            Some(aligned) if block.arrays[slot].is_none() && self.picks(block, slot) => {
-                aligned.column(&self.spec.db, self.data_type(slot), Some(&kept)).await
+    /// A column of the entities that are left.
+    async fn left(&mut self, spec: &StarSpec, slot: usize) -> Result<ArrayRef> {
+        let Some(kept) = self.kept.clone() else { return self.all(spec, slot).await };
+        match &self.aligned[slot] {
+            Some(aligned) if self.arrays[slot].is_none() && self.picks(spec, slot) => {
+                aligned.column(&spec.db, &spec.types[slot], Some(&kept)).await
             }
-            _ => Ok(filter(&self.all(block, slot).await?, &kept)?),
+            _ => Ok(filter(&self.all(spec, slot).await?, &kept)?),
         }
-    }
-
-    fn data_type(&self, slot: usize) -> &DataType {
-        &self.spec.types[slot]
     }
 }
 
@@ -426,11 +476,16 @@ impl Reader {
 fn union(runs: &[Run], most: usize) -> ScalarBuffer<i64> {
     let parts: Vec<&[i64]> = runs.iter().map(Run::entities).collect();
     // Up to here everything is known: no run has a further entity before it.
-    let known = runs.iter().zip(&parts).filter_map(|(run, part)| {
-        part.get(most - 1).or(part.last().filter(|_| !run.ended()))
-    });
-    let bound = known.min().or(parts.iter().filter_map(|part| part.last()).max());
-    bound.map_or_else(ScalarBuffer::default, |&bound| union_upto(&parts, bound, most))
+    let known = runs
+        .iter()
+        .zip(&parts)
+        .filter_map(|(run, part)| part.get(most - 1).or(part.last().filter(|_| !run.ended())));
+    let bound = known
+        .min()
+        .or(parts.iter().filter_map(|part| part.last()).max());
+    bound.map_or_else(ScalarBuffer::default, |&bound| {
+        union_upto(&parts, bound, most)
+    })
 }
 
 /// The entities of any part up to `bound`, ascending; at most `most`.
@@ -473,7 +528,10 @@ mod tests {
 
     #[test]
     fn a_union_is_ascending_and_distinct() {
-        assert_eq!(&union_upto(&[&[1, 3, 3, 9], &[], &[2, 3, 4]], 4, 10)[..], [1, 2, 3, 4]);
+        assert_eq!(
+            &union_upto(&[&[1, 3, 3, 9], &[], &[2, 3, 4]], 4, 10)[..],
+            [1, 2, 3, 4]
+        );
         assert_eq!(&union_upto(&[&[1, 2, 2], &[1, 2, 2]], 2, 10)[..], [1, 2]);
         assert_eq!(&union_upto(&[&[1, 2, 3], &[4]], 4, 2)[..], [1, 2]);
     }
@@ -483,6 +541,9 @@ mod tests {
         let kept = BooleanBuffer::from(vec![false, true, true, false, true]);
         let passed = BooleanArray::from(vec![true, false, true]);
         let narrowed = narrowed(&kept, &passed);
-        assert_eq!(narrowed, BooleanArray::from(vec![false, true, false, false, true]));
+        assert_eq!(
+            narrowed,
+            BooleanArray::from(vec![false, true, false, false, true])
+        );
     }
 }

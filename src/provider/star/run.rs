@@ -12,7 +12,7 @@
 use std::ops;
 use std::sync::Arc;
 
-use arrow::compute::concat;
+use ::arrow::compute::{concat, filter};
 use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array, new_null_array};
 use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
@@ -42,24 +42,43 @@ pub(crate) struct Span {
 
 impl Span {
     /// Every entity.
-    pub(crate) const ALL: Self = Self { first: i64::MIN, last: i64::MAX };
+    pub(crate) const ALL: Self = Self {
+        first: i64::MIN,
+        last: i64::MAX,
+    };
 
     /// No entity.
-    pub(crate) const NONE: Self = Self { first: i64::MAX, last: i64::MIN };
+    pub(crate) const NONE: Self = Self {
+        first: i64::MAX,
+        last: i64::MIN,
+    };
 
     /// The entities in both.
     pub(crate) fn intersect(self, other: Self) -> Self {
-        Self { first: self.first.max(other.first), last: self.last.min(other.last) }
+        Self {
+            first: self.first.max(other.first),
+            last: self.last.min(other.last),
+        }
     }
 
     /// The datoms of an attribute about these entities, in AEVT.
     pub(crate) fn of(self, attribute: &Attribute) -> Range {
         let edge = |e, open| {
             let at = Components::all().a(attribute.id);
-            let at = if e == open { at } else { at.e(crate::datom::Entid(e)) };
-            Some(Edge { at, inclusive: true })
+            let at = if e == open {
+                at
+            } else {
+                at.e(crate::datom::Entid(e))
+            };
+            Some(Edge {
+                at,
+                inclusive: true,
+            })
         };
-        Range { from: edge(self.first, i64::MIN), to: edge(self.last, i64::MAX) }
+        Range {
+            from: edge(self.first, i64::MIN),
+            to: edge(self.last, i64::MAX),
+        }
     }
 }
 
@@ -91,9 +110,16 @@ impl Run {
 
     /// The facts of some ranges of AVET, in its order: by value, then entity.
     pub(super) fn by_value(db: &Db, attribute: &Arc<Attribute>, ranges: &[Range]) -> Self {
-        let scans: Vec<_> =
-            ranges.iter().map(|range| db.scan(Index::Avet, range.clone())).collect();
-        Self::over(db, attribute, Span::ALL, stream::iter(scans).flatten().boxed())
+        let scans: Vec<_> = ranges
+            .iter()
+            .map(|range| db.scan(Index::Avet, range.clone()))
+            .collect();
+        Self::over(
+            db,
+            attribute,
+            Span::ALL,
+            stream::iter(scans).flatten().boxed(),
+        )
     }
 
     /// Nothing yet; [`Run::give`] hands facts in.
@@ -120,8 +146,10 @@ impl Run {
 
     /// Replaces what is left by these facts.
     pub(super) fn give(&mut self, leaf: Leaf) {
-        self.current = (!leaf.is_empty())
-            .then(|| LeafSlice { rows: 0..leaf.len(), leaf: Arc::new(leaf) });
+        self.current = (!leaf.is_empty()).then(|| LeafSlice {
+            rows: 0..leaf.len(),
+            leaf: Arc::new(leaf),
+        });
         self.ended = true;
     }
 
@@ -145,19 +173,25 @@ impl Run {
 
     /// The entities at hand; none only at the end.
     pub(super) fn entities(&self) -> &[i64] {
-        self.current.as_ref().map_or(&[], |slice| &slice.leaf.e()[slice.rows.clone()])
+        self.current
+            .as_ref()
+            .map_or(&[], |slice| &slice.leaf.e()[slice.rows.clone()])
     }
 
     /// The first entities at hand, without copying.
     pub(super) fn shared_entities(&self, rows: usize) -> ScalarBuffer<i64> {
-        self.current.as_ref().map_or_else(ScalarBuffer::default, |slice| {
-            slice.leaf.e().slice(slice.rows.start, rows)
-        })
+        self.current
+            .as_ref()
+            .map_or_else(ScalarBuffer::default, |slice| {
+                slice.leaf.e().slice(slice.rows.start, rows)
+            })
     }
 
     /// Moves behind the entities for which `passed` holds, within what is at hand.
     fn advance(&mut self, passed: impl Fn(i64) -> bool) {
-        let Some(slice) = &mut self.current else { return };
+        let Some(slice) = &mut self.current else {
+            return;
+        };
         slice.rows.start += gallop(&slice.leaf.e()[slice.rows.clone()], passed);
         if slice.rows.is_empty() {
             self.current = None;
@@ -167,7 +201,9 @@ impl Run {
     /// Reads on if nothing is at hand.
     pub(super) async fn fill(&mut self) -> Result<()> {
         while self.current.is_none() {
-            let Some(slice) = self.read().await? else { return Ok(()) };
+            let Some(slice) = self.read().await? else {
+                return Ok(());
+            };
             self.current = Some(slice);
         }
         Ok(())
@@ -208,7 +244,10 @@ impl Run {
             joined.push_run(&slice.leaf, slice.rows.clone());
             joined.push_run(&next.leaf, next.rows.clone());
             let leaf = joined.finish();
-            slice = LeafSlice { rows: 0..leaf.len(), leaf: Arc::new(leaf) };
+            slice = LeafSlice {
+                rows: 0..leaf.len(),
+                leaf: Arc::new(leaf),
+            };
         }
     }
 
@@ -221,7 +260,10 @@ impl Run {
                 return Ok(());
             }
             if far && !self.ended && self.next.is_none() {
-                let span = self.span.intersect(Span { first: e, last: i64::MAX });
+                let span = self.span.intersect(Span {
+                    first: e,
+                    last: i64::MAX,
+                });
                 *self = Self::scan(&self.db, &self.attribute, span);
                 return self.fill().await;
             }
@@ -231,7 +273,10 @@ impl Run {
 
     /// Where the values of these entities lie. The entities ascend.
     pub(super) async fn align(&mut self, rows: &[i64]) -> Result<Aligned> {
-        let mut aligned = Aligned { attribute: Arc::clone(&self.attribute), pieces: Vec::new() };
+        let mut aligned = Aligned {
+            attribute: Arc::clone(&self.attribute),
+            pieces: Vec::new(),
+        };
         let mut at = 0;
         while at < rows.len() {
             self.seek(rows[at]).await?;
@@ -247,7 +292,11 @@ impl Run {
             } else {
                 place_one(entities, &rows[at..upto], slice.rows.start)
             };
-            aligned.pieces.push(Piece { leaf: Some(Arc::clone(&slice.leaf)), rows: upto - at, place });
+            aligned.pieces.push(Piece {
+                leaf: Some(Arc::clone(&slice.leaf)),
+                rows: upto - at,
+                place,
+            });
             slice.rows.start += passed;
             if slice.rows.is_empty() {
                 self.current = None;
@@ -269,10 +318,17 @@ impl Run {
                 place: Place::One(Picks::Run(taken)),
             });
         }
-        if self.current.as_ref().is_some_and(|slice| slice.rows.is_empty()) {
+        if self
+            .current
+            .as_ref()
+            .is_some_and(|slice| slice.rows.is_empty())
+        {
             self.current = None;
         }
-        Aligned { attribute: Arc::clone(&self.attribute), pieces }
+        Aligned {
+            attribute: Arc::clone(&self.attribute),
+            pieces,
+        }
     }
 }
 
@@ -280,7 +336,10 @@ impl Run {
 /// of `entities` lie at or before the last row, too.
 fn place_one(entities: &[i64], rows: &[i64], start: usize) -> (Place, usize) {
     if entities.len() >= rows.len() && same(&entities[..rows.len()], rows) {
-        return (Place::One(Picks::Run(start..start + rows.len())), rows.len());
+        return (
+            Place::One(Picks::Run(start..start + rows.len())),
+            rows.len(),
+        );
     }
     let mut picks = Vec::with_capacity(rows.len());
     let mut found = Vec::with_capacity(rows.len());
@@ -326,9 +385,10 @@ fn place_many(entities: &[i64], rows: &[i64], start: usize) -> (Place, usize) {
         offsets.push(i32::try_from(picks.len()).unwrap_or(i32::MAX));
         at = end;
     }
-    let neighbours = picks.first().zip(picks.last()).is_some_and(|(first, last)| {
-        (last - first) as usize == picks.len() - 1
-    });
+    let neighbours = picks
+        .first()
+        .zip(picks.last())
+        .is_some_and(|(first, last)| (last - first) as usize == picks.len() - 1);
     let picks = match picks.first() {
         Some(&first) if neighbours => Picks::Run(first as usize..first as usize + picks.len()),
         Some(_) => Picks::Rows(picks.into()),
@@ -336,7 +396,11 @@ fn place_many(entities: &[i64], rows: &[i64], start: usize) -> (Place, usize) {
     };
     let nulls = NullBuffer::new(BooleanBuffer::from(&present[..]));
     let nulls = (nulls.null_count() > 0).then_some(nulls);
-    let place = Place::Many { picks, offsets: OffsetBuffer::new(offsets.into()), nulls };
+    let place = Place::Many {
+        picks,
+        offsets: OffsetBuffer::new(offsets.into()),
+        nulls,
+    };
     (place, at)
 }
 
@@ -371,12 +435,20 @@ struct Piece {
 
 enum Place {
     One(Picks),
-    Many { picks: Picks, offsets: OffsetBuffer<i32>, nulls: Option<NullBuffer> },
+    Many {
+        picks: Picks,
+        offsets: OffsetBuffer<i32>,
+        nulls: Option<NullBuffer>,
+    },
 }
 
 impl Piece {
     fn absent(rows: usize) -> Self {
-        Self { leaf: None, rows, place: Place::One(Picks::Absent(rows)) }
+        Self {
+            leaf: None,
+            rows,
+            place: Place::One(Picks::Absent(rows)),
+        }
     }
 }
 
@@ -384,7 +456,9 @@ impl Aligned {
     /// Whether some of the values may have to be read from elsewhere.
     pub(super) fn lies_out_of_line(&self) -> bool {
         let leaves = self.pieces.iter().filter_map(|piece| piece.leaf.as_deref());
-        leaves.into_iter().any(|leaf| leaf.values().child(Kind::LARGE).is_some())
+        leaves
+            .into_iter()
+            .any(|leaf| leaf.values().child(Kind::LARGE).is_some())
     }
 
     /// The values as a column of `data_type`; with `kept`, of those rows alone.
@@ -425,9 +499,14 @@ impl Aligned {
         match &piece.place {
             Place::One(picks) => {
                 let filtered = kept.map(|kept| picks.filter(kept));
-                self.values(db, leaf, filtered.as_ref().unwrap_or(picks)).await
+                self.values(db, leaf, filtered.as_ref().unwrap_or(picks))
+                    .await
             }
-            Place::Many { picks, offsets, nulls } => {
+            Place::Many {
+                picks,
+                offsets,
+                nulls,
+            } => {
                 let values = self.values(db, leaf, picks).await?;
                 let DataType::List(item) = data_type else {
                     // Members of a cardinality-many attribute are taken one by one.
@@ -436,7 +515,7 @@ impl Aligned {
                 let list =
                     ListArray::try_new(Arc::clone(item), offsets.clone(), values, nulls.clone())?;
                 Ok(match kept {
-                    Some(kept) => ::arrow::compute::filter(&list, kept)?,
+                    Some(kept) => filter(&list, kept)?,
                     None => Arc::new(list),
                 })
             }
@@ -452,7 +531,10 @@ impl Aligned {
 }
 
 async fn resolve(db: &Db, leaf: &Leaf, rows: ops::Range<usize>) -> Result<()> {
-    db.loader().resolve(leaf, rows).await.map_err(into_datafusion)
+    db.loader()
+        .resolve(leaf, rows)
+        .await
+        .map_err(into_datafusion)
 }
 
 #[cfg(test)]
