@@ -18,6 +18,8 @@ mod entities;
 pub(crate) mod error;
 mod pushdown;
 mod star;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
