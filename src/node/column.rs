@@ -328,7 +328,7 @@ fn unpack(packed: &[u8], width: u8, len: usize, mut each: impl FnMut(u64)) -> Re
     let used = len * width;
     if packed
         .last()
-        .is_some_and(|last| used % 8 > 0 && last >> (used % 8) > 0)
+        .is_some_and(|last| !used.is_multiple_of(8) && last >> (used % 8) > 0)
     {
         return Err(Malformed("the padding of packed numbers is not zero"));
     }
@@ -347,10 +347,15 @@ fn unpack(packed: &[u8], width: u8, len: usize, mut each: impl FnMut(u64)) -> Re
             let word: [u8; 16] = padded[bit / 8..bit / 8 + 16]
                 .try_into()
                 .expect("a slice of sixteen");
-            each((u128::from_le_bytes(word) >> (bit % 8)) as u64 & mask);
+            each(low_half(u128::from_le_bytes(word) >> (bit % 8)) & mask);
         }
     }
     Ok(())
+}
+
+/// The lower 64 bits.
+pub(super) fn low_half(value: u128) -> u64 {
+    u64::try_from(value & u128::from(u64::MAX)).expect("64 bits are left")
 }
 
 /// Writes a column of byte strings.
@@ -410,7 +415,9 @@ fn write_flat_strings(values: &[&[u8]]) -> Writer {
             .map(|(value, shared)| value.len() - shared)
             .sum::<usize>();
     if plain_bytes <= prefix_bytes {
-        values.iter().for_each(|value| plain.raw(value));
+        for value in values {
+            plain.raw(value);
+        }
         plain
     } else {
         values

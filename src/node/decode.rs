@@ -367,7 +367,7 @@ fn float(value: f32) -> WireResult<f32> {
 fn integer(bytes: &[u8]) -> WireResult<BigInt> {
     let malformed = Malformed("a bigint is not canonical");
     // A digit has a little more than 3.3 bits.
-    if bytes.len() > Value::DIGITS_MAX as usize * 10 / 24 {
+    if bytes.len() as u64 > Value::DIGITS_MAX * 10 / 24 {
         return Err(malformed);
     }
     let number = BigInt::from_signed_bytes_le(bytes);

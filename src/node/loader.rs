@@ -196,17 +196,6 @@ impl Loader {
         self.resolve_larges(found).await
     }
 
-    /// Reads the body of a value if it is large and has not been read. As [`resolve`](Self::resolve).
-    ///
-    /// # Errors
-    ///
-    /// As [`resolve`](Self::resolve).
-    pub async fn resolve_value(&self, value: &Value) -> Result<()> {
-        let mut found = Vec::new();
-        collect(value, &mut found);
-        self.resolve_larges(found).await
-    }
-
     async fn resolve_larges(&self, larges: Vec<&Arc<Large>>) -> Result<()> {
         // Equal values share one read.
         let mut missing: HashMap<NodeId, (Location, Vec<&Large>)> = HashMap::new();
