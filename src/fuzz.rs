@@ -57,10 +57,12 @@ pub fn decode_node(frame: &[u8], id: NodeId) -> Result<u64> {
 mod tests {
     use std::path::Path;
 
+    type Target = fn(&[u8]);
+
     /// What fuzzing found stays found: the corpora are replayed by every test run.
     #[test]
     fn the_corpora_decode_without_panic() {
-        let targets: [(&str, fn(&[u8])); 4] = [
+        let targets: [(&str, Target); 4] = [
             ("leaf", super::decode_node_untrusted),
             ("inner", super::decode_node_untrusted),
             ("pack", super::decode_pack_untrusted),

@@ -130,6 +130,7 @@ impl Leaf {
     }
 
     /// All datoms, in row order.
+    #[cfg(test)]
     pub fn datoms(&self) -> impl DoubleEndedIterator<Item = Datom> + ExactSizeIterator {
         (0..self.len()).map(|i| self.datom(i))
     }
@@ -155,6 +156,10 @@ impl Leaf {
     }
 
     /// Compares datom `i` with datom `j` of another leaf (or of this one), by the key of `order`.
+    #[allow(
+        clippy::many_single_char_names,
+        reason = "e, a, v are what they are called"
+    )]
     pub fn compare_with(&self, i: usize, order: TreeOrder, other: &Self, j: usize) -> Ordering {
         let e = || self.e[i].cmp(&other.e[j]);
         let a = || self.a[i].cmp(&other.a[j]);

@@ -24,7 +24,7 @@ use super::values::ValueArray;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId};
 use crate::store::Store;
-use crate::value::{Large, Value};
+use crate::value::Large;
 
 /// Loads nodes and the bodies of large values from a store.
 pub struct Loader {
