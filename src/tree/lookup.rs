@@ -140,9 +140,13 @@ pub async fn split(
         && nodes.first().is_some_and(|(node, _)| node.level > 0)
         && parts > 1
     {
+        let wanted: Vec<_> = nodes
+            .iter()
+            .map(|(node, _)| (node.id, node.location))
+            .collect();
         let mut below = Vec::new();
-        for (place, _) in &nodes {
-            let node = InnerNode::load(loader, place).await?;
+        for (node, (place, _)) in loader.load_many(&wanted).await?.into_iter().zip(&nodes) {
+            let node = InnerNode::try_new(node, place)?;
             let children = node.range(order, range);
             below.extend(children.map(|i| (node.place(i), Some(node.last_keys().datom(i)))));
         }

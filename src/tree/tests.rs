@@ -691,7 +691,11 @@ fn a_root_that_stays_gets_a_neighbour() {
         let first = block_on(leaves(&nodes.loader, &whole))[0];
         let right = nodes.build(name, &two[first..]);
         let changes: Vec<Change> = two[..first].iter().cloned().map(Change::Insert).collect();
-        assert_eq!(shape(&nodes.edit(&right, &changes).tree), shape(&whole), "{name}");
+        assert_eq!(
+            shape(&nodes.edit(&right, &changes).tree),
+            shape(&whole),
+            "{name}"
+        );
     }
 }
 
