@@ -153,14 +153,14 @@ pub async fn split(
         nodes = below;
     }
     let total: u64 = nodes.iter().map(|(node, _)| node.count).sum();
-    let mut ranges = Vec::with_capacity(parts);
+    let mut ranges = Vec::new();
     let mut rest = range.clone();
     let mut passed = 0;
     let but_last = nodes.len().saturating_sub(1);
     for (node, last) in &nodes[..but_last] {
         passed += node.count;
         // The share of the datoms that the ranges up to the next split should have.
-        let due = total as u128 * (ranges.len() as u128 + 1) / parts.max(1) as u128;
+        let due = u128::from(total) * (ranges.len() as u128 + 1) / parts.max(1) as u128;
         if ranges.len() + 1 >= parts || u128::from(passed) < due {
             continue;
         }
