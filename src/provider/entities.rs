@@ -216,7 +216,10 @@ impl EntityTable {
             Route::Column(at) => Driver::Run(slot(at) - 1),
             Route::Union => Driver::Union,
             Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
-            Route::Counted => Driver::Ids { ids: Arc::default(), one_by_one: true },
+            Route::Counted => Driver::Ids {
+                ids: Arc::default(),
+                one_by_one: true,
+            },
             Route::Ids(ids) => Driver::Ids {
                 ids: ids.into(),
                 one_by_one: true,
