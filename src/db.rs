@@ -21,7 +21,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod commit;
 mod datoms;
 pub(crate) mod head;
-mod merge;
+pub(crate) mod merge;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;

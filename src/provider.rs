@@ -1,11 +1,51 @@
-//! provider
+//! Databases as tables of DataFusion: how datoms become columns.
+//!
+//! | module | job |
+//! |---|---|
+//! | [`arrow`] | attributes as Arrow fields, leaves as Arrow arrays |
+//! | [`pushdown`] | what filters say about columns |
+//! | [`entities`] | entity and member tables; how a scan of one is planned |
+//! | [`star`] | the scan itself |
+//! | [`datoms`] | `datoms` and `datoms_history`: every fact as a row |
+//! | [`meta`] | `transactions`, `attributes` and `idents` |
+//! | [`error`] | errors on their way through DataFusion |
+//!
+//! Above [`db`](crate::db), below [`catalog`](crate::catalog), which says what tables there are and what they
+//! are called.
+//!
+//! **Invariant.** A table is one database value. It never changes, and scanning it twice answers the same.
+
+pub(crate) mod arrow;
 pub(crate) mod datoms;
+mod entities;
 pub(crate) mod error;
 pub(crate) mod meta;
-pub(crate) use datoms::DatomTable;
-pub(crate) fn entity_table(
-    _db: crate::db::Db,
-    _def: &crate::catalog::metaschema::TableDef,
-) -> datafusion::error::Result<std::sync::Arc<dyn datafusion::catalog::TableProvider>> {
-    Err(error::into_datafusion(crate::Error::invalid("not yet")))
+mod pushdown;
+mod star;
+
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use datafusion::error::Result;
+
+pub(crate) use self::datoms::DatomTable;
+use crate::catalog::metaschema::TableDef;
+use crate::db::Db;
+use crate::error::Error;
+
+/// A table of the entities of a namespace, or of the members of a cardinality-many attribute.
+///
+/// `db_id` comes first and is not null; entity tables have one row an entity and ascend by it.
+///
+/// # Errors
+///
+/// [`Error::Invalid`] for a value that shows history: there an attribute of an entity has many values.
+pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvider>> {
+    if db.is_history() {
+        return Err(error::into_datafusion(Error::invalid(format!(
+            "{} shows one state of its entities, not their history; see datoms_history",
+            def.name
+        ))));
+    }
+    Ok(Arc::new(entities::EntityTable::new(db, def)))
 }

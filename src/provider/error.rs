@@ -62,6 +62,9 @@ mod tests {
     fn an_error_of_datafusion_stays_one() {
         let other = DataFusionError::Plan("no".into()).context("why");
         let back = from_datafusion(other).expect_err("it is not ours");
-        assert_eq!(back.strip_backtrace(), "why\ncaused by\nError during planning: no");
+        assert_eq!(
+            back.strip_backtrace(),
+            "why\ncaused by\nError during planning: no"
+        );
     }
 }

@@ -1,0 +1,766 @@
+//! Entity tables, one row an entity of a namespace, and member tables, one row a member of a
+//! cardinality-many attribute.
+//!
+//! A table is made for one database value. Planning a scan asks the trees for exact counts, which reads
+//! inner nodes and few leaves, and decides what tells which entities are rows:
+//!
+//! 1. few entities that the query names by `db_id`, or that an index answers: looked up one by one in EAVT;
+//! 2. entities that an index answers, if they are a small part;
+//! 3. the entities of an attribute that a filter demands, because it rejects NULL;
+//! 4. the entities of a *spine*, an attribute that every entity of the table has;
+//! 5. the entities of all attributes of the namespace together.
+//!
+//! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
+//! the namespace.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use arrow_array::cast::AsArray;
+use arrow_array::{Array, RecordBatch, new_null_array};
+use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef};
+use async_trait::async_trait;
+use datafusion::catalog::{Session, TableProvider};
+use datafusion::common::stats::Precision;
+use datafusion::common::{ColumnStatistics, Constraint, Constraints, DFSchema};
+use datafusion::error::Result;
+use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
+use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
+use datafusion::physical_plan::ExecutionPlan;
+use futures::future::try_join_all;
+
+use super::arrow::{column_field, is_costly, value_field};
+use super::error::into_datafusion;
+use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
+use super::star::run::Span;
+use super::star::{Driver, Predicate, StarScanExec, StarSpec};
+use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
+use crate::datom::Entid;
+use crate::db::Db;
+use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::schema::Attribute;
+use crate::tree;
+use crate::value::{Value, ValueType};
+
+/// Entities that are looked up one by one rather than scanned for, at most.
+const ONE_BY_ONE_MAX: u64 = 256;
+
+/// One look-up in EAVT costs about as much as scanning so many rows.
+const LOOKUP_ROWS: u64 = 2048;
+
+/// An index is asked if it answers at most one in so many rows; else a scan is cheaper.
+const INDEX_SHARE: u64 = 16;
+
+/// Rows of a partition at least.
+const PARTITION_ROWS: u64 = 25_000;
+
+/// A table of entities or of members.
+#[derive(Debug)]
+pub(crate) struct EntityTable {
+    db: Db,
+    name: String,
+    /// The attributes of the columns behind `db_id`.
+    columns: Vec<Arc<Attribute>>,
+    /// The namespace, unless rows are members.
+    namespace: Option<Arc<str>>,
+    schema: SchemaRef,
+    constraints: Constraints,
+    /// Exact counts that have been asked for.
+    counts: Mutex<HashMap<Entid, u64>>,
+}
+
+impl EntityTable {
+    /// The table that a definition describes, of this value.
+    pub(super) fn new(db: Db, def: &TableDef) -> Self {
+        let entity = Field::new(DB_ID, DataType::Int64, false);
+        let (fields, columns, namespace, constraints) = match &def.kind {
+            TableKind::Entities { namespace, columns } => {
+                let field = |column: &ColumnDef| column_field(&column.name, &column.attribute);
+                let unique = columns.iter().enumerate().filter(|(_, column)| {
+                    column.attribute.unique.is_some() && !column.attribute.is_many()
+                });
+                let constraints = [Constraint::PrimaryKey(vec![0])]
+                    .into_iter()
+                    .chain(unique.map(|(at, _)| Constraint::Unique(vec![at + 1])))
+                    .collect();
+                let attributes = columns.iter().map(|column| Arc::clone(&column.attribute));
+                let fields = columns.iter().map(field).collect::<Vec<_>>();
+                (
+                    fields,
+                    attributes.collect(),
+                    Some(Arc::clone(namespace)),
+                    constraints,
+                )
+            }
+            TableKind::Members { column } => (
+                vec![value_field(&column.name, &column.attribute)],
+                vec![Arc::clone(&column.attribute)],
+                None,
+                vec![Constraint::PrimaryKey(vec![0, 1])],
+            ),
+        };
+        let fields: Vec<Field> = std::iter::once(entity).chain(fields).collect();
+        Self {
+            db,
+            name: def.name.clone(),
+            columns,
+            namespace,
+            schema: Arc::new(ArrowSchema::new(fields)),
+            constraints: Constraints::new_unverified(constraints),
+            counts: Mutex::default(),
+        }
+    }
+
+    /// The value type of a column whose values can be compared with literals.
+    fn type_of(&self, name: &str) -> Option<ValueType> {
+        match self.schema.index_of(name).ok()? {
+            0 => Some(ValueType::Long),
+            at => {
+                let attribute = &self.columns[at - 1];
+                let scalar = self.namespace.is_none() || !attribute.is_many();
+                scalar.then_some(attribute.value_type)
+            }
+        }
+    }
+
+    /// How many datoms an attribute has, exactly.
+    async fn count(&self, attribute: &Attribute) -> Result<u64> {
+        let known = |counts: &HashMap<_, _>| counts.get(&attribute.id).copied();
+        if let Some(count) = known(&self.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
+            return Ok(count);
+        }
+        let range = Range::prefix(Components::all().a(attribute.id));
+        let count = self
+            .db
+            .count(Index::Aevt, &range)
+            .await
+            .map_err(into_datafusion)?;
+        self.counts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(attribute.id, count);
+        Ok(count)
+    }
+
+    /// Rows of the table, if the value keeps count.
+    fn rows(&self) -> Option<u64> {
+        self.db.entities_in(self.namespace.as_deref()?)
+    }
+
+    async fn plan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<StarScanExec> {
+        let projection = projection
+            .cloned()
+            .unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        let mut planned = self.filters(state, filters)?;
+        let route = self.route(&mut planned, &projection).await?;
+
+        // Runs: what is read, the driver's own included.
+        let mut wanted: Vec<usize> = planned
+            .filters
+            .iter()
+            .flat_map(|f| f.columns.clone())
+            .collect();
+        wanted.extend(&projection);
+        wanted.extend(match route {
+            Route::Column(at) => vec![at],
+            Route::Union => (1..=self.columns.len()).collect(),
+            Route::Facts(_) => vec![1],
+            Route::Ids { .. } | Route::Index { .. } => Vec::new(),
+        });
+        wanted.retain(|at| *at > 0);
+        wanted.sort_unstable();
+        wanted.dedup();
+        let slot = |column: usize| match column {
+            0 => 0,
+            at => wanted
+                .iter()
+                .position(|wanted| *wanted == at)
+                .map_or(0, |run| run + 1),
+        };
+
+        let spans = match &route {
+            Route::Column(at) => self.partitions(state, *at, planned.span).await?,
+            Route::Union => {
+                let longest = self.longest(&wanted).await?;
+                self.partitions(state, longest, planned.span).await?
+            }
+            Route::Facts(None) => self.partitions(state, 1, planned.span).await?,
+            _ => vec![planned.span],
+        };
+        let rows = self.row_statistics(&route, &planned).await?;
+        let driver = match route {
+            Route::Column(at) => Driver::Run(slot(at) - 1),
+            Route::Union => Driver::Union,
+            Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
+            Route::Ids(ids) => Driver::Ids {
+                ids: ids.into(),
+                one_by_one: true,
+            },
+            Route::Index {
+                column,
+                ranges,
+                one_by_one,
+                ..
+            } => Driver::Index {
+                attribute: Arc::clone(&self.columns[column - 1]),
+                ranges: ranges.into(),
+                one_by_one,
+            },
+        };
+        let all_slots = || std::iter::once(0).chain(wanted.iter().copied());
+        let mut members: Vec<i64> = self
+            .columns
+            .iter()
+            .map(|attribute| attribute.id.0)
+            .collect();
+        members.sort_unstable();
+        let by_entity = match &driver {
+            Driver::Facts(Some(ranges)) => one_value(ranges),
+            _ => true,
+        };
+        Ok(StarScanExec::new(StarSpec {
+            db: self.db.clone(),
+            table: self.name.clone(),
+            runs: wanted
+                .iter()
+                .map(|at| Arc::clone(&self.columns[at - 1]))
+                .collect(),
+            types: all_slots()
+                .map(|at| self.schema.field(at).data_type().clone())
+                .collect(),
+            members: members.into(),
+            predicates: self.predicates(&planned, slot)?,
+            schema: Arc::new(self.schema.project(&projection)?),
+            projection: projection.iter().map(|at| slot(*at)).collect(),
+            ordered: by_entity,
+            fetch: limit,
+            columns: all_slots()
+                .map(|at| self.column_statistics(at, &planned, rows))
+                .collect(),
+            spans,
+            rows,
+            driver,
+        }))
+    }
+
+    /// Plans filters, and finds what they say about columns.
+    fn filters(&self, state: &dyn Session, filters: &[Expr]) -> Result<Planned> {
+        let df_schema = DFSchema::try_from(self.schema.as_ref().clone())?;
+        let mut planned = Planned {
+            filters: Vec::new(),
+            span: Span::ALL,
+            ids: None,
+            any: false,
+        };
+        for filter in filters {
+            planned.any = true;
+            let narrowing = pushdown::constraint(filter, &|name| self.type_of(name));
+            let expr = state.create_physical_expr(filter.clone(), &df_schema)?;
+            let mut columns = Vec::new();
+            for column in collect_columns(&expr) {
+                columns.push(self.schema.index_of(column.name())?);
+            }
+            columns.sort_unstable();
+            if let Some(narrowing) = &narrowing
+                && narrowing.column == DB_ID
+            {
+                let ids = narrowing.ranges.longs();
+                let span = match (ids.first(), ids.last()) {
+                    (Some(&(first, _)), Some(&(_, last))) => Span { first, last },
+                    _ => Span::NONE,
+                };
+                planned.span = planned.span.intersect(span);
+                planned.ids = Some(match planned.ids.take() {
+                    Some(known) => known.intersect(&narrowing.ranges),
+                    None => narrowing.ranges.clone(),
+                });
+                if narrowing.exact && ids.len() <= 1 {
+                    // The span says it all.
+                    continue;
+                }
+            }
+            let rejects_null = match columns[..] {
+                [only] if only > 0 => self.rejects_null(&expr, only),
+                _ => false,
+            };
+            planned.filters.push(Filter {
+                expr,
+                columns,
+                narrowing,
+                rejects_null,
+            });
+        }
+        Ok(planned)
+    }
+
+    /// Whether a filter over one column is not true where the column is NULL.
+    fn rejects_null(&self, expr: &Arc<dyn PhysicalExpr>, column: usize) -> bool {
+        let schema = Arc::new(ArrowSchema::new(vec![
+            self.schema.field(column).clone().with_nullable(true),
+        ]));
+        let null = new_null_array(self.schema.field(column).data_type(), 1);
+        let evaluated = RecordBatch::try_new(Arc::clone(&schema), vec![null])
+            .map_err(Into::into)
+            .and_then(|batch| {
+                let expr = reassign_expr_columns(Arc::clone(expr), &schema)?;
+                expr.evaluate(&batch)?.into_array(1)
+            });
+        evaluated.is_ok_and(|value| {
+            value
+                .as_boolean_opt()
+                .is_some_and(|value| value.is_null(0) || !value.value(0))
+        })
+    }
+
+    /// Decides how rows are found. Filters that the route answers by itself are dropped.
+    async fn route(&self, planned: &mut Planned, projection: &[usize]) -> Result<Route> {
+        if self.namespace.is_none() {
+            return self.route_of_facts(planned).await;
+        }
+        let ids = planned.named();
+        if let Some(ids) = ids {
+            planned.filters.retain(|filter| !filter.is_exact_on(DB_ID));
+            return Ok(Route::Ids(ids));
+        }
+        let rows = self.rows();
+        if let Some(found) = self.cheapest_index(planned, rows).await? {
+            let name = self.schema.field(found.column).name();
+            planned.filters.retain(|filter| !filter.is_exact_on(name));
+            let lookups = rows.unwrap_or(0) / LOOKUP_ROWS;
+            let one_by_one = found.rows <= ONE_BY_ONE_MAX.max(lookups);
+            return Ok(Route::Index {
+                column: found.column,
+                ranges: found.ranges,
+                rows: found.rows,
+                one_by_one,
+            });
+        }
+        let demanded: Vec<usize> = {
+            let demanded = planned.filters.iter().filter(|filter| filter.rejects_null);
+            let mut columns: Vec<usize> = demanded.map(|filter| filter.columns[0]).collect();
+            columns.sort_unstable();
+            columns.dedup();
+            columns
+        };
+        match demanded[..] {
+            [] => {}
+            [only] => return Ok(Route::Column(only)),
+            _ => {
+                let counts = self.counts_of(&demanded).await?;
+                let least = demanded.iter().zip(counts).min_by_key(|(_, count)| *count);
+                return Ok(least.map_or(Route::Union, |(column, _)| Route::Column(*column)));
+            }
+        }
+        let Some(rows) = rows else {
+            return Ok(Route::Union);
+        };
+        Ok(self
+            .spine(planned, projection, rows)
+            .await?
+            .map_or(Route::Union, Route::Column))
+    }
+
+    /// An attribute that every row has; one that is read anyway, if there is such a one.
+    async fn spine(
+        &self,
+        planned: &Planned,
+        projection: &[usize],
+        rows: u64,
+    ) -> Result<Option<usize>> {
+        let single = |at: &usize| *at > 0 && !self.columns[at - 1].is_many();
+        let mut read: Vec<usize> = planned
+            .filters
+            .iter()
+            .flat_map(|f| f.columns.clone())
+            .collect();
+        read.extend(projection);
+        read.retain(single);
+        read.sort_unstable();
+        read.dedup();
+        let others = (1..=self.columns.len())
+            .filter(|at| single(at) && !read.contains(at))
+            .collect();
+        for mut candidates in [read, others] {
+            candidates.sort_by_key(|at| weight(&self.columns[at - 1]));
+            let counts = self.counts_of(&candidates).await?;
+            let whole = candidates
+                .iter()
+                .zip(counts)
+                .find(|(_, count)| *count == rows);
+            if let Some((column, _)) = whole {
+                return Ok(Some(*column));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn counts_of(&self, columns: &[usize]) -> Result<Vec<u64>> {
+        try_join_all(columns.iter().map(|at| self.count(&self.columns[at - 1]))).await
+    }
+
+    /// The column with the most values, of those that are read.
+    async fn longest(&self, columns: &[usize]) -> Result<usize> {
+        if self.rows().is_some_and(|rows| rows < 2 * PARTITION_ROWS) || self.rows().is_none() {
+            return Ok(columns.first().copied().unwrap_or(1));
+        }
+        let counts = self.counts_of(columns).await?;
+        let most = columns.iter().zip(counts).max_by_key(|(_, count)| *count);
+        Ok(most.map_or(1, |(column, _)| *column))
+    }
+
+    /// The index that answers the fewest entities, if one answers few enough.
+    async fn cheapest_index(&self, planned: &Planned, rows: Option<u64>) -> Result<Option<Found>> {
+        // A value without counts would have to read the ranges to know how long they are.
+        let Some(rows) = rows else { return Ok(None) };
+        let mut least: Option<Found> = None;
+        for column in 1..=self.columns.len() {
+            let Some(found) = self.ask(planned, column).await? else {
+                continue;
+            };
+            if least.as_ref().is_none_or(|least| found.rows < least.rows) {
+                least = Some(found);
+            }
+        }
+        Ok(least.filter(|least| least.rows <= (rows / INDEX_SHARE).max(1)))
+    }
+
+    /// What AVET answers to the filters on a column, counted.
+    async fn ask(&self, planned: &Planned, column: usize) -> Result<Option<Found>> {
+        let attribute = &self.columns[column - 1];
+        let name = self.schema.field(column).name();
+        let ranges = planned.filters.iter().filter(|filter| filter.is_on(name));
+        let ranges = ranges.filter_map(|filter| Some(filter.narrowing.as_ref()?.ranges.clone()));
+        let Some(ranges) = ranges.reduce(|left, right| left.intersect(&right)) else {
+            return Ok(None);
+        };
+        if !self.db.in_avet(attribute.id) {
+            return Ok(None);
+        }
+        let ranges = avet_ranges(attribute, &ranges);
+        let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
+        let rows = try_join_all(counts)
+            .await
+            .map_err(into_datafusion)?
+            .iter()
+            .sum();
+        Ok(Some(Found {
+            column,
+            ranges,
+            rows,
+        }))
+    }
+
+    /// How the facts of a member table are found.
+    async fn route_of_facts(&self, planned: &mut Planned) -> Result<Route> {
+        if planned.span != Span::ALL || self.db.since_t().is_some() {
+            return Ok(Route::Facts(None));
+        }
+        let all = self.count(&self.columns[0]).await?;
+        let Some(found) = self.cheapest_index(planned, Some(all)).await? else {
+            return Ok(Route::Facts(None));
+        };
+        let name = self.schema.field(1).name();
+        planned.filters.retain(|filter| !filter.is_exact_on(name));
+        Ok(Route::Facts(Some(found.ranges)))
+    }
+
+    /// Disjoint ranges of entities with about equally many values of a column.
+    async fn partitions(
+        &self,
+        state: &dyn Session,
+        column: usize,
+        span: Span,
+    ) -> Result<Vec<Span>> {
+        let wanted = state.config().target_partitions();
+        if wanted <= 1 || span.first >= span.last {
+            return Ok(vec![span]);
+        }
+        let attribute = &self.columns[column - 1];
+        let range = span.of(attribute);
+        let tree = self.db.0.checkpoint.tree(TreeName::Aevt);
+        let loader = self.db.loader();
+        let stored = tree::count(loader, tree, &range)
+            .await
+            .map_err(into_datafusion)?;
+        let parts = usize::try_from(stored / PARTITION_ROWS)
+            .unwrap_or(wanted)
+            .min(wanted);
+        if parts <= 1 {
+            return Ok(vec![span]);
+        }
+        let ranges = tree::split(loader, tree, &range, parts)
+            .await
+            .map_err(into_datafusion)?;
+        let ends = ranges[..ranges.len() - 1]
+            .iter()
+            .filter_map(|range| range.to.as_ref()?.at.e);
+        let mut spans = Vec::with_capacity(ranges.len());
+        let mut rest = span;
+        for Entid(last) in ends.filter(|e| span.first <= e.0 && e.0 < span.last) {
+            spans.push(Span {
+                first: rest.first,
+                last,
+            });
+            rest.first = last + 1;
+        }
+        spans.push(rest);
+        Ok(spans)
+    }
+
+    async fn row_statistics(&self, route: &Route, planned: &Planned) -> Result<Precision<usize>> {
+        let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
+        let all = match (&self.namespace, self.rows()) {
+            (Some(_), Some(rows)) => Some(rows),
+            (Some(_), None) => None,
+            (None, _) if self.db.since_t().is_some() => None,
+            (None, _) => Some(self.count(&self.columns[0]).await?),
+        };
+        Ok(match route {
+            Route::Ids(ids) => Precision::Inexact(ids.len()),
+            Route::Index { rows, .. } => Precision::Inexact(number(*rows)),
+            _ if !planned.any => {
+                all.map_or(Precision::Absent, |rows| Precision::Exact(number(rows)))
+            }
+            // DataFusion's own guess for a filter that it knows nothing about.
+            _ => all.map_or(Precision::Absent, |rows| {
+                Precision::Inexact(number(rows) / 5)
+            }),
+        })
+    }
+
+    /// What is known of a column without reading more for it.
+    fn column_statistics(
+        &self,
+        column: usize,
+        planned: &Planned,
+        rows: Precision<usize>,
+    ) -> ColumnStatistics {
+        let mut statistics = ColumnStatistics::new_unknown();
+        let (Precision::Exact(rows), false) = (rows, planned.any) else {
+            return statistics;
+        };
+        if self.namespace.is_none() {
+            statistics.null_count = Precision::Exact(0);
+            return statistics;
+        }
+        if column == 0 {
+            statistics.null_count = Precision::Exact(0);
+            statistics.distinct_count = Precision::Exact(rows);
+            return statistics;
+        }
+        let attribute = &self.columns[column - 1];
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = counts
+            .get(&attribute.id)
+            .and_then(|count| usize::try_from(*count).ok());
+        if let (Some(count), false) = (count, attribute.is_many()) {
+            if let Some(nulls) = rows.checked_sub(count) {
+                statistics.null_count = Precision::Exact(nulls);
+            }
+            if attribute.unique.is_some() {
+                statistics.distinct_count = Precision::Exact(count);
+            }
+        }
+        statistics
+    }
+
+    /// Filters over slots, those that cost least first.
+    fn predicates(
+        &self,
+        planned: &Planned,
+        slot: impl Fn(usize) -> usize,
+    ) -> Result<Vec<Predicate>> {
+        let mut filters: Vec<&Filter> = planned.filters.iter().collect();
+        filters.sort_by_key(|filter| {
+            let weights = filter.columns.iter().filter(|at| **at > 0);
+            weights
+                .map(|at| weight(&self.columns[at - 1]))
+                .sum::<usize>()
+        });
+        filters
+            .into_iter()
+            .map(|filter| {
+                let schema = Arc::new(self.schema.project(&filter.columns)?);
+                Ok(Predicate {
+                    expr: reassign_expr_columns(Arc::clone(&filter.expr), &schema)?,
+                    slots: filter.columns.iter().map(|at| slot(*at)).collect(),
+                    schema,
+                })
+            })
+            .collect()
+    }
+}
+
+/// What the filters of a scan amount to.
+struct Planned {
+    /// Filters to be evaluated.
+    filters: Vec<Filter>,
+    /// The entities that they leave.
+    span: Span,
+    /// What they say about `db_id`.
+    ids: Option<Ranges>,
+    /// Whether there was a filter at all.
+    any: bool,
+}
+
+impl Planned {
+    /// The entities that filters name one by one, if they are few.
+    fn named(&self) -> Option<Vec<i64>> {
+        let mut named = Vec::new();
+        for (first, last) in self.ids.as_ref()?.longs() {
+            let room = ONE_BY_ONE_MAX - named.len() as u64;
+            if last.abs_diff(first) >= room.min(8) {
+                return None;
+            }
+            named.extend(first..=last);
+        }
+        Some(named)
+    }
+}
+
+struct Filter {
+    /// Over the columns of the table.
+    expr: Arc<dyn PhysicalExpr>,
+    /// Columns of the table, ascending.
+    columns: Vec<usize>,
+    narrowing: Option<Narrowing>,
+    rejects_null: bool,
+}
+
+impl Filter {
+    fn is_on(&self, column: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_some_and(|narrowing| narrowing.column == column)
+    }
+
+    fn is_exact_on(&self, column: &str) -> bool {
+        self.is_on(column)
+            && self
+                .narrowing
+                .as_ref()
+                .is_some_and(|narrowing| narrowing.exact)
+    }
+}
+
+/// How rows are found; see the [module page](self).
+enum Route {
+    /// The entities that have the attribute of a column.
+    Column(usize),
+    Union,
+    Facts(Option<Vec<Range>>),
+    Ids(Vec<i64>),
+    Index {
+        column: usize,
+        ranges: Vec<Range>,
+        rows: u64,
+        one_by_one: bool,
+    },
+}
+
+/// What an index answers.
+struct Found {
+    column: usize,
+    ranges: Vec<Range>,
+    rows: u64,
+}
+
+/// What reading and showing an attribute costs, roughly.
+fn weight(attribute: &Attribute) -> usize {
+    let values = match attribute.value_type {
+        ValueType::Boolean
+        | ValueType::Long
+        | ValueType::Ref
+        | ValueType::Instant
+        | ValueType::Double
+        | ValueType::Float => 1,
+        _ if is_costly(attribute) => 6,
+        _ => 4,
+    };
+    if attribute.is_many() {
+        4 * values
+    } else {
+        values
+    }
+}
+
+/// The datoms of an attribute with these values, in AVET.
+fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
+    let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
+    let open = || {
+        Some(Edge {
+            at: Components::all().a(attribute.id),
+            inclusive: true,
+        })
+    };
+    let edge = |end: &Option<pushdown::End>| match end {
+        Some(end) => Some(Edge {
+            at: of(&end.value),
+            inclusive: end.inclusive,
+        }),
+        None => open(),
+    };
+    ranges
+        .intervals()
+        .iter()
+        .map(|interval| Range {
+            from: edge(&interval.low),
+            to: edge(&interval.high),
+        })
+        .collect()
+}
+
+/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
+fn one_value(ranges: &[Range]) -> bool {
+    match ranges {
+        [] => true,
+        [
+            Range {
+                from: Some(from),
+                to: Some(to),
+            },
+        ] => from == to && from.at.v.is_some(),
+        _ => false,
+    }
+}
+
+#[async_trait]
+impl TableProvider for EntityTable {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    fn constraints(&self) -> Option<&Constraints> {
+        Some(&self.constraints)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>> {
+        Ok(filters.iter().map(|filter| classify(filter)).collect())
+    }
+
+    async fn scan(
+        &self,
+        state: &dyn Session,
+        projection: Option<&Vec<usize>>,
+        filters: &[Expr],
+        limit: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(
+            self.plan(state, projection, filters, limit).await?,
+        ))
+    }
+}

@@ -1,0 +1,383 @@
+//! The scan of an entity table: one operator that reads several attributes and answers whole rows.
+//!
+//! ```text
+//! AEVT   …│ :person/age   (e, v) │ :person/email (e, v) │ :person/name  (e, v) │…
+//!             ╲                      │                     ╱
+//!              ╲_____ db_id _________│____________________╱
+//!                       │ age │ email │ name
+//! ```
+//!
+//! The values of an attribute lie together, sorted by entity. Leaves of all attributes of a namespace end at
+//! the same entities, so that putting rows together is mostly comparing two equal arrays and sharing the
+//! memory of the values. What is a row is told by a [`Driver`]; [`run`] lines values up with rows, [`reader`]
+//! filters and puts batches together.
+//!
+//! **Invariant.** Within a partition rows ascend by `db_id`, except where a member table is read by value.
+//! Partitions hold disjoint ranges of entities, in order.
+
+mod reader;
+pub(super) mod run;
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use arrow_array::RecordBatch;
+use arrow_schema::{DataType, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{ColumnStatistics, Statistics, stats::Precision};
+use datafusion::error::Result;
+use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::metrics::{
+    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
+};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Partitioning};
+use futures::Stream;
+use futures::stream::{self, BoxStream, StreamExt};
+
+use self::reader::Reader;
+use self::run::Span;
+use crate::db::Db;
+use crate::index::Range;
+use crate::node::Loads;
+use crate::schema::Attribute;
+
+/// What a scan reads, decided when it was planned.
+///
+/// Columns are numbered by *slots*: 0 is `db_id`, `i + 1` is run `i`.
+#[derive(Clone, Debug)]
+pub(super) struct StarSpec {
+    pub(super) db: Db,
+    /// The table, for people.
+    pub(super) table: String,
+    /// The attributes that are read.
+    pub(super) runs: Vec<Arc<Attribute>>,
+    /// The Arrow type of each slot.
+    pub(super) types: Vec<DataType>,
+    /// What tells which entities are rows.
+    pub(super) driver: Driver,
+    /// All attributes of the table, ascending.
+    pub(super) members: Arc<[i64]>,
+    /// Applied in this order.
+    pub(super) predicates: Vec<Predicate>,
+    /// The slots of the result.
+    pub(super) projection: Vec<usize>,
+    /// The schema of the result.
+    pub(super) schema: SchemaRef,
+    /// Entities of each partition.
+    pub(super) spans: Vec<Span>,
+    /// Rows wanted of each partition.
+    pub(super) fetch: Option<usize>,
+    /// Whether rows ascend by `db_id`.
+    pub(super) ordered: bool,
+    /// Rows of the result before `fetch` cuts them off.
+    pub(super) rows: Precision<usize>,
+    /// By slot.
+    pub(super) columns: Vec<ColumnStatistics>,
+}
+
+/// What tells which entities are rows.
+#[derive(Clone, Debug)]
+pub(super) enum Driver {
+    /// The entities of this run: every row has the attribute, or a filter demands it.
+    Run(usize),
+    /// The facts of the only run, read by entity or by value.
+    Facts(Option<Arc<[Range]>>),
+    /// The entities of any run.
+    Union,
+    /// Entities that were named; those without an attribute of the table are no rows if looked up one by one.
+    Ids {
+        /// Ascending.
+        ids: Arc<[i64]>,
+        /// Look each up in EAVT rather than scan AEVT.
+        one_by_one: bool,
+    },
+    /// Entities that AVET answers.
+    Index {
+        /// The attribute that is asked.
+        attribute: Arc<Attribute>,
+        /// What is asked.
+        ranges: Arc<[Range]>,
+        /// Look each up in EAVT rather than scan AEVT.
+        one_by_one: bool,
+    },
+}
+
+/// A filter, and the columns it speaks of.
+#[derive(Clone, Debug)]
+pub(super) struct Predicate {
+    /// Over [`Predicate::schema`].
+    pub(super) expr: Arc<dyn PhysicalExpr>,
+    pub(super) slots: Vec<usize>,
+    pub(super) schema: SchemaRef,
+}
+
+/// Scans an entity table or a member table.
+#[derive(Clone, Debug)]
+pub(crate) struct StarScanExec {
+    spec: Arc<StarSpec>,
+    properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
+}
+
+impl StarScanExec {
+    pub(super) fn new(spec: StarSpec) -> Self {
+        let schema = Arc::clone(&spec.schema);
+        let entity = spec.projection.iter().position(|slot| *slot == 0);
+        let order = entity.filter(|_| spec.ordered).map(|at| {
+            [PhysicalSortExpr::new_default(Arc::new(Column::new(
+                schema.field(at).name(),
+                at,
+            )))]
+        });
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new_with_orderings(schema, order),
+            Partitioning::UnknownPartitioning(spec.spans.len()),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        );
+        Self {
+            spec: Arc::new(spec),
+            properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
+    }
+}
+
+impl DisplayAs for StarScanExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let spec = &self.spec;
+        write!(f, "StarScanExec: table={}, attributes=[", spec.table)?;
+        for (at, attribute) in spec.runs.iter().enumerate() {
+            write!(f, "{}{}", if at == 0 { "" } else { ", " }, attribute.ident)?;
+        }
+        write!(f, "], rows=")?;
+        match &spec.driver {
+            Driver::Run(run) => write!(f, "{}", spec.runs[*run].ident)?,
+            Driver::Facts(None) => f.write_str("facts")?,
+            Driver::Facts(Some(ranges)) => write!(f, "facts by value ({})", ranges.len())?,
+            Driver::Union => f.write_str("union")?,
+            Driver::Ids { ids, .. } => write!(f, "db_id ({})", ids.len())?,
+            Driver::Index {
+                attribute, ranges, ..
+            } => {
+                write!(f, "index of {} ({})", attribute.ident, ranges.len())?;
+            }
+        }
+        if let [Span { first, last }] = spec.spans[..]
+            && spec.spans[0] != Span::ALL
+        {
+            write!(f, ", db_id=[{first}, {last}]")?;
+        }
+        if !spec.predicates.is_empty() {
+            write!(f, ", filters=[")?;
+            for (at, predicate) in spec.predicates.iter().enumerate() {
+                write!(f, "{}{}", if at == 0 { "" } else { ", " }, predicate.expr)?;
+            }
+            write!(f, "]")?;
+        }
+        if let Some(fetch) = spec.fetch {
+            write!(f, ", fetch={fetch}")?;
+        }
+        if spec.spans.len() > 1 {
+            write!(f, ", partitions={}", spec.spans.len())?;
+        }
+        Ok(())
+    }
+}
+
+impl ExecutionPlan for StarScanExec {
+    fn name(&self) -> &'static str {
+        "StarScanExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        Vec::new()
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        for predicate in &self.spec.predicates {
+            if f(&predicate.expr)? == TreeNodeRecursion::Stop {
+                return Ok(TreeNodeRecursion::Stop);
+            }
+        }
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self {
+            metrics: ExecutionPlanMetricsSet::new(),
+            ..Self::clone(&self)
+        }))
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _: &[Arc<Statistics>],
+        args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let spec = &self.spec;
+        if args.partition().is_some() && spec.spans.len() > 1 {
+            return Ok(Arc::new(Statistics::new_unknown(&spec.schema)));
+        }
+        let columns = spec
+            .projection
+            .iter()
+            .map(|slot| spec.columns[*slot].clone());
+        let all = Statistics {
+            num_rows: spec.rows,
+            total_byte_size: Precision::Absent,
+            column_statistics: columns.collect(),
+        };
+        Ok(Arc::new(match spec.fetch {
+            None => all,
+            Some(fetch) => Statistics {
+                num_rows: spec.rows.min(&Precision::Exact(fetch)).to_inexact(),
+                ..Statistics::new_unknown(&spec.schema)
+            },
+        }))
+    }
+
+    fn supports_limit_pushdown(&self) -> bool {
+        false
+    }
+
+    fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
+        Some(Arc::new(Self::new(StarSpec {
+            fetch: limit,
+            ..StarSpec::clone(&self.spec)
+        })))
+    }
+
+    fn fetch(&self) -> Option<usize> {
+        self.spec.fetch
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let batch_rows = context.session_config().batch_size().max(1);
+        let spec = &self.spec;
+        // Nothing is read to answer rows without columns that are known to be so many.
+        let known = match spec.rows {
+            Precision::Exact(rows) if spec.projection.is_empty() && spec.spans.len() == 1 => {
+                Some(rows)
+            }
+            _ => None,
+        };
+        let batches = match known {
+            Some(rows) => counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows),
+            None => {
+                let reader = Reader::new(spec, spec.spans[partition], batch_rows);
+                stream::try_unfold(reader, |mut reader| async move {
+                    Ok(reader.next().await?.map(|batch| (batch, reader)))
+                })
+                .boxed()
+            }
+        };
+        let counter =
+            |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
+        Ok(Box::pin(Measured {
+            batches,
+            schema: Arc::clone(&spec.schema),
+            db: spec.db.clone(),
+            baseline: BaselineMetrics::new(&self.metrics, partition),
+            nodes_read: counter("nodes_read"),
+            bytes_fetched: counter("bytes_fetched"),
+            cache_hits: counter("cache_hits"),
+        }))
+    }
+}
+
+/// So many rows without columns.
+fn counted(
+    spec: &StarSpec,
+    rows: usize,
+    batch_rows: usize,
+) -> BoxStream<'static, Result<RecordBatch>> {
+    let schema = Arc::clone(&spec.schema);
+    stream::iter((0..rows).step_by(batch_rows))
+        .map(move |at| {
+            let rows = Some(batch_rows.min(rows - at));
+            let options = arrow_array::RecordBatchOptions::new().with_row_count(rows);
+            let batch =
+                RecordBatch::try_new_with_options(Arc::clone(&schema), Vec::new(), &options);
+            Ok(batch?)
+        })
+        .boxed()
+}
+
+/// A partition being read, and what that costs.
+struct Measured {
+    batches: BoxStream<'static, Result<RecordBatch>>,
+    schema: SchemaRef,
+    db: Db,
+    baseline: BaselineMetrics,
+    nodes_read: Count,
+    bytes_fetched: Count,
+    cache_hits: Count,
+}
+
+impl Stream for Measured {
+    type Item = Result<RecordBatch>;
+
+    /// Loads are counted for the whole process; those between the begin and the end of a poll are this
+    /// scan's, unless other threads read at the same moment.
+    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let this = &mut *self;
+        let before = this.db.loader().loads();
+        let polled = {
+            let _timer = this.baseline.elapsed_compute().timer();
+            this.batches.as_mut().poll_next(context)
+        };
+        let after: Loads = this.db.loader().loads();
+        let less =
+            |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
+        this.nodes_read.add(less(after.nodes, before.nodes));
+        this.bytes_fetched
+            .add(less(after.frame_bytes, before.frame_bytes));
+        this.cache_hits.add(less(after.hits, before.hits));
+        this.baseline.record_poll(polled)
+    }
+}
+
+impl RecordBatchStream for Measured {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+}
