@@ -232,14 +232,14 @@ impl BranchSchema {
             "idents" => meta::idents(db)?,
             _ => {
                 let defined = metaschema::tables(db.schema());
-                let Some(table) = defined.iter().find(|table| *table.name == *name) else {
+                let Some(table) = defined.iter().find(|table| table.name == name) else {
                     return Err(into_datafusion(self.no_table(db, name)));
                 };
                 if db.is_history() {
+                    let base = &self.name[..self.name.find('@').unwrap_or(self.name.len())];
                     return Err(into_datafusion(Error::invalid(format!(
                         "{name} has one row an entity, but in a history an entity has many values: \
-                         ask \"{}\".datoms_history",
-                        self.name
+                         ask \"{base}\".datoms_history, or this history's datoms",
                     ))));
                 }
                 entity_table(db.clone(), table)?
@@ -265,8 +265,8 @@ fn names_of(db: &Db) -> Vec<String> {
     let entities = metaschema::tables(db.schema());
     let entities = entities.iter().filter(|_| !db.is_history());
     entities
-        .map(|table| table.name.to_string())
-        .chain(meta::SYSTEM_TABLES.map(str::to_owned))
+        .map(|table| table.name.clone())
+        .chain(metaschema::SYSTEM_TABLES.map(str::to_owned))
         .collect()
 }
 
@@ -278,7 +278,14 @@ impl SchemaProvider for BranchSchema {
     }
 
     async fn table(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>> {
-        let db = self.db().await.map_err(into_datafusion)?;
+        let named = |error| match error {
+            Error::Invalid(reason) => Error::invalid(format!("{}: {reason}", self.name)),
+            other => other,
+        };
+        let db = self
+            .db()
+            .await
+            .map_err(|error| into_datafusion(named(error)))?;
         let mut tables = self.tables.lock().await;
         if let Some(table) = tables.get(name) {
             return Ok(Some(Arc::clone(table)));

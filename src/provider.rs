@@ -6,8 +6,8 @@
 //! | [`pushdown`] | what filters say about columns |
 //! | [`entities`] | entity and member tables; how a scan of one is planned |
 //! | [`star`] | the scan itself |
-//! | [`datoms`] | the table of facts |
-//! | [`meta`] | transactions, attributes and idents as tables |
+//! | [`datoms`] | `datoms` and `datoms_history`: every fact as a row |
+//! | [`meta`] | `transactions`, `attributes` and `idents` |
 //! | [`error`] | errors on their way through DataFusion |
 //!
 //! Above [`db`](crate::db), below [`catalog`](crate::catalog), which says what tables there are and what they
@@ -16,22 +16,19 @@
 //! **Invariant.** A table is one database value. It never changes, and scanning it twice answers the same.
 
 pub(crate) mod arrow;
-mod datoms;
+pub(crate) mod datoms;
 mod entities;
 pub(crate) mod error;
 pub(crate) mod meta;
 mod pushdown;
 mod star;
-#[cfg(test)]
-mod tests;
-
-pub(crate) use datoms::DatomTable;
 
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
+pub(crate) use self::datoms::DatomTable;
 use crate::catalog::metaschema::TableDef;
 use crate::db::Db;
 use crate::error::Error;

@@ -17,7 +17,7 @@ use crate::schema::{Attribute, Schema};
 pub(crate) const DB_ID: &str = "db_id";
 
 /// Tables that every database has; no namespace takes their names.
-const SYSTEM_TABLES: [&str; 5] = [
+pub(crate) const SYSTEM_TABLES: [&str; 5] = [
     "datoms",
     "datoms_history",
     "transactions",

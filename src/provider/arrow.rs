@@ -280,7 +280,7 @@ pub(crate) fn array(attribute: &Attribute, leaf: &Leaf, picks: &Picks) -> Result
 }
 
 /// An array that shares the memory of the leaf, for types that allow it.
-fn shared(value_type: ValueType, values: &ValueArray) -> Option<ArrayRef> {
+pub(super) fn shared(value_type: ValueType, values: &ValueArray) -> Option<ArrayRef> {
     if values.kind().value_type() != Some(value_type) {
         return None;
     }

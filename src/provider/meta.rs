@@ -10,8 +10,7 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
-use arrow::compute::take;
-use arrow_array::builder::{BooleanBuilder, Int64Builder, StringViewBuilder, UInt32Builder};
+use arrow_array::builder::{BooleanBuilder, Int64Builder, StringViewBuilder};
 use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, TimestampMillisecondArray};
 use arrow_buffer::{NullBuffer, OffsetBuffer};
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -24,7 +23,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::PartitionStream;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use super::datoms::columns;
+use super::arrow::{self, Picks};
 use super::error::into_datafusion;
 use crate::catalog::metaschema;
 use crate::datom::{Datom, Entid, TxId};
@@ -33,15 +32,6 @@ use crate::index::{Components, Edge, Index, Range};
 use crate::node::Leaf;
 use crate::schema::{Attribute, Unique, attrs};
 use crate::value::Value;
-
-/// Tables that every database has.
-pub(crate) const SYSTEM_TABLES: [&str; 5] = [
-    "attributes",
-    "datoms",
-    "datoms_history",
-    "idents",
-    "transactions",
-];
 
 /// Attributes that are looked for on transactions at the same time.
 const LOOKUPS_AT_ONCE: usize = 16;
@@ -159,13 +149,7 @@ pub(crate) async fn transactions(db: &Db) -> Result<Arc<dyn TableProvider>> {
     let mut taken: HashSet<String> = fields.iter().map(|field| field.name().clone()).collect();
     for attribute in &carried {
         let name = metaschema::claim(&mut taken, metaschema::sql_name(attribute.ident.as_str()));
-        let item = columns::data_type(attribute);
-        let data_type = if attribute.is_many() {
-            DataType::List(Arc::new(Field::new_list_field(item, false)))
-        } else {
-            item
-        };
-        fields.push(Field::new(name, data_type, true));
+        fields.push(arrow::column_field(&name, attribute));
     }
     let schema: SchemaRef = Arc::new(ArrowSchema::new(fields));
     let rows = Arc::new(Transactions {
@@ -271,45 +255,38 @@ impl Transactions {
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
     }
 
-    /// The values of an attribute beside the transactions that have them; both ascend.
+    /// The values of an attribute beside the transactions that have them; both ascend. No other entity is
+    /// among `said`, because every transaction has an instant.
     fn aligned(
         &self,
         attribute: &Attribute,
         said: &[Datom],
         transactions: &[i64],
     ) -> Result<ArrayRef> {
-        let values = columns::array_of(&self.db, attribute, &Leaf::from_datoms(said))?;
-        let mut places = UInt32Builder::new();
-        let mut lengths = Vec::with_capacity(transactions.len());
+        let leaf = Leaf::from_datoms(said);
+        let (mut places, mut lengths) = (Vec::new(), Vec::new());
         let mut at = 0;
         for tx in transactions {
             let start = at + said[at..].partition_point(|datom| datom.e.0 < *tx);
             at = start + said[start..].partition_point(|datom| datom.e.0 == *tx);
+            places.push((start < at).then(|| u32::try_from(start).unwrap_or(u32::MAX)));
             lengths.push(at - start);
-            if attribute.is_many() {
-                (start..at).for_each(|place| places.append_value(place_of(place)));
-            } else {
-                places.append_option((start < at).then(|| place_of(start)));
-            }
         }
-        let taken = take(&values, &places.finish(), None)?;
+        let array = |picks: Picks| arrow::array(attribute, &leaf, &picks).map_err(into_datafusion);
         if !attribute.is_many() {
-            return Ok(taken);
+            return array(Picks::Rows(places.into()));
         }
-        let item = Arc::new(Field::new_list_field(taken.data_type().clone(), false));
+        let values = array(Picks::Run(0..said.len()))?;
         let nulls: NullBuffer = lengths.iter().map(|length| *length > 0).collect();
         let offsets = OffsetBuffer::from_lengths(lengths);
+        let item = Arc::new(arrow::item_field(attribute));
         Ok(Arc::new(ListArray::try_new(
             item,
             offsets,
-            taken,
+            values,
             Some(nulls),
         )?))
     }
-}
-
-fn place_of(place: usize) -> u32 {
-    u32::try_from(place).unwrap_or(u32::MAX)
 }
 
 impl fmt::Debug for Transactions {

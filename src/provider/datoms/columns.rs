@@ -8,7 +8,7 @@ use std::fmt::Write;
 use std::ops::Range;
 use std::sync::Arc;
 
-use arrow::compute::take;
+use ::arrow::compute::take;
 use arrow_array::builder::{
     BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
 };
@@ -25,8 +25,9 @@ use crate::db::Db;
 use crate::db::basis::TimePoint;
 use crate::error::Error;
 use crate::node::{Kind, Leaf, ValueArray};
+use crate::provider::arrow;
 use crate::provider::error::into_datafusion;
-use crate::schema::{Attribute, Schema};
+use crate::schema::Schema;
 use crate::value::{Value, ValueType};
 
 /// Digits of a decimal column.
@@ -113,22 +114,6 @@ impl Column {
             Self::A | Self::V | Self::Typed(_) => DataType::Utf8View,
         }
     }
-}
-
-/// The Arrow type of an attribute's values.
-pub(crate) fn data_type(attribute: &Attribute) -> DataType {
-    let scale = attribute.scale.unwrap_or(0).clamp(0, i64::from(PRECISION));
-    Column::Typed(attribute.value_type).data_type(i8::try_from(scale).unwrap_or(0))
-}
-
-/// The values of a leaf that holds one attribute.
-pub(crate) fn array_of(db: &Db, attribute: &Attribute, leaf: &Leaf) -> Result<ArrayRef> {
-    let data_type = data_type(attribute);
-    let columns = Columns::new(db, &[], Arc::new(ArrowSchema::empty()));
-    if attribute.value_type == ValueType::Tuple {
-        return columns.texts(leaf, &(0..leaf.len()));
-    }
-    columns.typed(leaf, &(0..leaf.len()), attribute.value_type, &data_type)
 }
 
 /// The Arrow schema of `datoms`.
@@ -265,7 +250,7 @@ impl Columns {
         }
         if let Some(all) = values.slice(rows.clone()) {
             return Ok(if of_type(all.kind()) {
-                plain(&all)
+                plain(value_type, &all)
             } else {
                 new_null_array(data_type, rows.len())
             });
@@ -287,7 +272,7 @@ impl Columns {
         let Some((child, from)) = first else {
             return Ok(new_null_array(data_type, rows.len()));
         };
-        let dense = plain(&child.slice(from..from + next as usize));
+        let dense = plain(value_type, &child.slice(from..from + next as usize));
         Ok(take(&dense, &places.finish(), None)?)
     }
 
@@ -374,19 +359,8 @@ fn added(leaf: &Leaf, rows: &Range<usize>) -> ArrayRef {
 }
 
 /// Values of one kind as the array of their column. Numbers of any size are not among them.
-fn plain(values: &ValueArray) -> ArrayRef {
+fn plain(value_type: ValueType, values: &ValueArray) -> ArrayRef {
     match values {
-        ValueArray::Boolean(values) => Arc::new(BooleanArray::new(values.clone(), None)),
-        ValueArray::Long(values) | ValueArray::Ref(values) => long(values.clone()),
-        ValueArray::Double(values) => Arc::new(Float64Array::new(values.clone(), None)),
-        ValueArray::Float(values) => Arc::new(Float32Array::new(values.clone(), None)),
-        ValueArray::Instant(values) => {
-            Arc::new(TimestampMillisecondArray::new(values.clone(), None).with_timezone("UTC"))
-        }
-        ValueArray::String(values) | ValueArray::Symbol(values) | ValueArray::Uri(values) => {
-            Arc::new(values.clone())
-        }
-        ValueArray::Bytes(values) => Arc::new(values.clone()),
         ValueArray::Keyword(values) => {
             let mut texts = StringViewBuilder::with_capacity(values.len());
             let mut scratch = String::new();
@@ -404,10 +378,7 @@ fn plain(values: &ValueArray) -> ArrayRef {
                 .map(|uuid| Some(uuid::Uuid::from_u128(*uuid).to_string()));
             Arc::new(texts.collect::<StringViewArray>())
         }
-        ValueArray::BigInt(_)
-        | ValueArray::BigDec(_)
-        | ValueArray::Tuple(_)
-        | ValueArray::Large(_) => unreachable!("these are built row by row"),
+        other => arrow::shared(value_type, other).expect("the other types share their memory"),
     }
 }
 
