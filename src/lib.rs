@@ -1,5 +1,7 @@
 //! DatomFusion.
 
+#[doc(hidden)]
+pub mod bench;
 #[cfg(feature = "query")]
 mod catalog;
 #[cfg(feature = "cli")]

@@ -27,9 +27,10 @@ pub use decode::{Fault, decode, decode_trusted};
 pub use encode::{Encoded, check_limits, encode};
 pub use inner::{Child, Inner};
 pub use leaf::Leaf;
-pub use loader::{Loader, Loads};
+pub use loader::Loader;
+#[cfg(feature = "query")]
 pub use values::{Kind, ValueArray, Values};
-pub use writer::{NodeWriter, Written};
+pub use writer::NodeWriter;
 
 /// The newest format version of canonical bytes.
 const VERSION: u8 = 1;

@@ -23,7 +23,6 @@ pub struct LeafBuilder {
     kinds: Vec<u8>,
     /// By code of the kind.
     children: [Option<ChildBuilder>; Kind::CODES],
-    logical_bytes: usize,
 }
 
 impl LeafBuilder {
@@ -48,11 +47,6 @@ impl LeafBuilder {
         self.e.is_empty()
     }
 
-    /// Bytes that the values so far take before any compression, as [`Value::logical_bytes`].
-    pub fn value_bytes(&self) -> usize {
-        self.logical_bytes
-    }
-
     /// Appends a datom.
     pub fn push(&mut self, datom: &Datom) {
         self.push_added(1, |_| datom.added);
@@ -61,7 +55,6 @@ impl LeafBuilder {
         self.tx.push(datom.tx.0.0);
         let kind = Kind::of(&datom.v);
         self.kinds.push(kind.code());
-        self.logical_bytes += datom.v.logical_bytes();
         self.child(kind).push(&datom.v);
     }
 
@@ -88,10 +81,6 @@ impl LeafBuilder {
             self.kinds
                 .resize(self.kinds.len() + (end - start), child.kind().code());
             let child_rows = from..from + (end - start);
-            self.logical_bytes += child_rows
-                .clone()
-                .map(|i| child.logical_bytes(i))
-                .sum::<usize>();
             self.child(child.kind()).extend(child, child_rows);
             start = end;
         }
@@ -203,7 +192,7 @@ impl ChildBuilder {
                 values.extend_from_slice(&more[rows]);
             }
             (Self::Double(values), ValueArray::Double(more)) => {
-                values.extend_from_slice(&more[rows])
+                values.extend_from_slice(&more[rows]);
             }
             (Self::Float(values), ValueArray::Float(more)) => values.extend_from_slice(&more[rows]),
             (Self::Uuid(values), ValueArray::Uuid(more)) => values.extend_from_slice(&more[rows]),

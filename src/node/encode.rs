@@ -6,7 +6,7 @@
 use arrow_array::{Array, StringViewArray};
 use num_bigint::BigInt;
 
-use super::column::{write_booleans, write_numbers, write_strings};
+use super::column::{low_half, write_booleans, write_numbers, write_strings};
 use super::frame::{self, BODY_BYTES_MAX, NODE_BYTES_MAX};
 use super::inner::Inner;
 use super::leaf::Leaf;
@@ -202,7 +202,7 @@ fn write_values(out: &mut Writer, child: &ValueArray) {
             let halves = |shift: u32| -> Vec<i64> {
                 values
                     .iter()
-                    .map(|value| ((value >> shift) as u64).cast_signed())
+                    .map(|value| low_half(value >> shift).cast_signed())
                     .collect()
             };
             write_numbers(out, &halves(64));
@@ -346,7 +346,9 @@ fn write_locations(out: &mut Writer, locations: impl Iterator<Item = Option<Loca
     packs.sort_unstable();
     packs.dedup();
     out.count(packs.len());
-    packs.iter().for_each(|pack| out.raw(&pack.0));
+    for pack in &packs {
+        out.raw(&pack.0);
+    }
     let mut ends = vec![0u64; packs.len()];
     for location in locations {
         let Some(Location { pack, offset, len }) = location else {
@@ -358,5 +360,95 @@ fn write_locations(out: &mut Writer, locations: impl Iterator<Item = Option<Loca
         out.zigzag(offset.wrapping_sub(ends[place]).cast_signed());
         out.varint(u64::from(len));
         ends[place] = offset.wrapping_add(u64::from(len));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Child;
+    use super::*;
+    use crate::datom::{Datom, Entid, TxId};
+    use crate::id::PackId;
+    use crate::index::TreeName;
+
+    const FORMAT: &str = include_str!("FORMAT.md");
+
+    /// The bytes of a dump in `FORMAT.md`: hexadecimal digits before a semicolon, a comment behind it.
+    fn dump(name: &str) -> Vec<u8> {
+        let (_, dump) = FORMAT
+            .split_once(&format!("```{name}\n"))
+            .expect("the dump exists");
+        let (dump, _) = dump.split_once("```").expect("the dump ends");
+        let digits: String = dump
+            .lines()
+            .filter_map(|line| line.split(';').next())
+            .flat_map(str::chars)
+            .filter(|c| !c.is_whitespace())
+            .collect();
+        let byte = |at: usize| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+        (0..digits.len()).step_by(2).map(byte).collect()
+    }
+
+    fn hex(bytes: &[u8]) -> String {
+        let digits: Vec<String> = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
+        digits.join(" ")
+    }
+
+    fn documented_leaf() -> Node {
+        let datom = |e, a, v| Datom::add(Entid(e), Entid(a), v, TxId::from_t(1));
+        Node::Leaf(Leaf::from_datoms(&[
+            datom(1024, 72, Value::string("Ann")),
+            datom(1024, 73, Value::Long(42)),
+            Datom {
+                added: false,
+                ..datom(1025, 72, Value::string("Bob"))
+            },
+        ]))
+    }
+
+    fn documented_inner() -> Node {
+        let leaf = encode(&documented_leaf());
+        let location = |offset| Location {
+            pack: PackId(*b"0123456789abcdef"),
+            offset,
+            len: u32::try_from(leaf.frame.len()).unwrap(),
+        };
+        let last = Datom::add(
+            Entid(1025),
+            Entid(72),
+            Value::string("Bob"),
+            TxId::from_t(1),
+        );
+        let child = Child {
+            last,
+            id: leaf.id,
+            count: 3,
+            location: location(24),
+        };
+        let next = Child {
+            last: Datom {
+                e: Entid(1030),
+                ..child.last.clone()
+            },
+            id: NodeId::of(b"another"),
+            location: location(24 + leaf.frame.len() as u64),
+            ..child.clone()
+        };
+        Node::Inner(Inner::try_new(TreeName::Eavt.order(), 1, [child, next]).unwrap())
+    }
+
+    #[test]
+    fn the_format_is_the_documented_one() {
+        for (name, node) in [("leaf", documented_leaf()), ("inner", documented_inner())] {
+            let raw = canonical(&node);
+            let documented = dump(name);
+            assert_eq!(hex(&raw), hex(&documented), "{name}");
+            let frame = encode(&node).frame;
+            assert_eq!(
+                hex(&frame),
+                hex(&dump(&format!("{name}-frame"))),
+                "{name} frame"
+            );
+        }
     }
 }

@@ -132,7 +132,7 @@ mod tests {
             let mut out = Writer::new();
             out.raw(&[1, CODEC_LZ4]);
             out.varint(raw_len);
-            out.bytes(&[0; 64 << 10]);
+            out.bytes(&[0; 8 << 10]);
             assert!(open_body(out.as_slice(), NODE_BYTES_MAX).is_err());
         }
         // A kilobyte that claims to be four megabytes.

@@ -24,7 +24,7 @@ use super::values::ValueArray;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId};
 use crate::store::Store;
-use crate::value::{Large, Value};
+use crate::value::Large;
 
 /// Loads nodes and the bodies of large values from a store.
 pub struct Loader {
@@ -193,17 +193,6 @@ impl Loader {
                 _ => {}
             }
         }
-        self.resolve_larges(found).await
-    }
-
-    /// Reads the body of a value if it is large and has not been read. As [`resolve`](Self::resolve).
-    ///
-    /// # Errors
-    ///
-    /// As [`resolve`](Self::resolve).
-    pub async fn resolve_value(&self, value: &Value) -> Result<()> {
-        let mut found = Vec::new();
-        collect(value, &mut found);
         self.resolve_larges(found).await
     }
 

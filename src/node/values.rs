@@ -8,7 +8,8 @@
 //! ```
 //!
 //! **Invariant.** The child of a kind holds its values in row order. So a run of rows with one kind is
-//! one slice of one child, found in constant time and handed out without copying.
+//! one slice of one child, found in constant time and handed out without copying. Only the host takes such
+//! slices, so they exist only with the feature `query`.
 
 use std::cmp::Ordering;
 use std::ops::{Deref, Range};
@@ -65,6 +66,7 @@ pub struct Shared<T> {
 }
 
 impl<T> Shared<T> {
+    #[cfg(any(test, feature = "query"))]
     fn slice(&self, rows: Range<usize>) -> Self {
         let range = self.range.start + rows.start..self.range.start + rows.end;
         assert!(
@@ -174,16 +176,12 @@ impl ValueArray {
         }
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
-    }
-
     /// The values from `rows.start` to before `rows.end`, without copying.
     ///
     /// # Panics
     ///
     /// If the range does not lie within.
+    #[cfg(any(test, feature = "query"))]
     #[must_use]
     pub fn slice(&self, rows: Range<usize>) -> Self {
         let (start, len) = (rows.start, rows.len());
@@ -398,12 +396,8 @@ impl Values {
         }
     }
 
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.children.is_empty()
-    }
-
     /// The only child, if all values are of one kind.
+    #[cfg(feature = "query")]
     pub fn single(&self) -> Option<&ValueArray> {
         match self.layout {
             Layout::Single => self.children.first(),
@@ -444,6 +438,7 @@ impl Values {
 
     /// The values of `rows` if all are of one kind, without copying and in constant time; `None` if they
     /// are mixed or there are no rows.
+    #[cfg(any(test, feature = "query"))]
     pub fn slice(&self, rows: Range<usize>) -> Option<ValueArray> {
         if rows.is_empty() {
             return None;

@@ -53,11 +53,6 @@ impl NodeWriter {
         }
     }
 
-    /// The loader that sees what is written here.
-    pub fn loader(&self) -> &Arc<Loader> {
-        &self.loader
-    }
-
     /// Writes a node and says what it is called and where it will lie.
     ///
     /// # Errors
@@ -165,8 +160,8 @@ mod tests {
     use crate::store::Store;
     use crate::value::Value;
 
-    fn writer(loader: &Arc<Loader>) -> NodeWriter {
-        let mut next = loader.loads().nodes as u8;
+    fn new_writer(loader: &Arc<Loader>) -> NodeWriter {
+        let mut next = u8::try_from(loader.loads().nodes).unwrap();
         let new_pack = move || {
             next += 1;
             PackId([next; 16])
@@ -193,7 +188,7 @@ mod tests {
     async fn what_is_written_is_loaded_from_the_cache_and_from_the_store() {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
-        let mut writer = writer(&loader);
+        let mut writer = new_writer(&loader);
         let rows = leaf([Value::Long(1), Value::string("two")]);
         let (id, location) = writer.write(Node::Leaf(rows.clone())).await.unwrap();
         let child = Child {
@@ -229,7 +224,7 @@ mod tests {
     async fn a_body_is_written_once_and_read_only_when_it_is_asked_for() {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
-        let mut writer = writer(&loader);
+        let mut writer = new_writer(&loader);
         let long = "long ".repeat(1000);
         let nested = Value::Tuple([None, Some(Value::string(long.clone()))].into());
         let rows = leaf([
@@ -267,7 +262,7 @@ mod tests {
         assert_eq!((cold.loads().bodies, store.requests().gets), (2, 2));
 
         // Written again, by whoever read it, the bodies stay where they are.
-        let mut writer = super::tests::writer(&Arc::new(cold));
+        let mut writer = new_writer(&Arc::new(cold));
         let (same, _) = writer
             .write(Node::Leaf(loaded(&again).clone()))
             .await
@@ -280,7 +275,7 @@ mod tests {
     async fn a_wrong_place_is_found_out_by_its_hash() {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
-        let mut writer = writer(&loader);
+        let mut writer = new_writer(&loader);
         let [one, two] = [1, 2].map(|long| Node::Leaf(leaf([Value::Long(long)])));
         let (one, _) = writer.write(one).await.unwrap();
         let (_, elsewhere) = writer.write(two).await.unwrap();
@@ -300,7 +295,7 @@ mod tests {
     async fn equal_requests_under_way_become_one() {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
-        let mut writer = writer(&loader);
+        let mut writer = new_writer(&loader);
         let (id, location) = writer
             .write(Node::Leaf(leaf([Value::Long(1)])))
             .await
@@ -315,7 +310,7 @@ mod tests {
     #[tokio::test]
     async fn a_node_beyond_the_limits_is_refused_before_anything_is_written() {
         let loader = Arc::new(Loader::new(Store::memory()));
-        let mut writer = writer(&loader);
+        let mut writer = new_writer(&loader);
         let keyword = datomfusion_datalog::edn::Keyword::new("x".repeat(9 << 20));
         let refused = writer
             .write(Node::Leaf(leaf([Value::Keyword(keyword)])))

@@ -68,6 +68,8 @@ pub(crate) struct EntityTable {
     constraints: Constraints,
     /// Exact counts that have been asked for.
     counts: Mutex<HashMap<Entid, u64>>,
+    /// Rows of a partition at least.
+    partition_rows: u64,
 }
 
 impl EntityTable {
@@ -109,6 +111,16 @@ impl EntityTable {
             schema: Arc::new(ArrowSchema::new(fields)),
             constraints: Constraints::new_unverified(constraints),
             counts: Mutex::default(),
+            partition_rows: PARTITION_ROWS,
+        }
+    }
+
+    /// The same table in partitions of other sizes.
+    #[cfg(test)]
+    pub(super) fn with_partition_rows(self, partition_rows: u64) -> Self {
+        Self {
+            partition_rows,
+            ..self
         }
     }
 
@@ -159,7 +171,12 @@ impl EntityTable {
             .cloned()
             .unwrap_or_else(|| (0..self.schema.fields().len()).collect());
         let mut planned = self.filters(state, filters)?;
-        let route = self.route(&mut planned, &projection).await?;
+        let counted = projection.is_empty() && !planned.any && self.rows().is_some();
+        let route = if counted {
+            Route::Counted
+        } else {
+            self.route(&mut planned, &projection).await?
+        };
 
         // Runs: what is read, the driver's own included.
         let mut wanted: Vec<usize> = planned
@@ -172,7 +189,7 @@ impl EntityTable {
             Route::Column(at) => vec![at],
             Route::Union => (1..=self.columns.len()).collect(),
             Route::Facts(_) => vec![1],
-            Route::Ids { .. } | Route::Index { .. } => Vec::new(),
+            Route::Counted | Route::Ids { .. } | Route::Index { .. } => Vec::new(),
         });
         wanted.retain(|at| *at > 0);
         wanted.sort_unstable();
@@ -199,6 +216,10 @@ impl EntityTable {
             Route::Column(at) => Driver::Run(slot(at) - 1),
             Route::Union => Driver::Union,
             Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
+            Route::Counted => Driver::Ids {
+                ids: Arc::default(),
+                one_by_one: true,
+            },
             Route::Ids(ids) => Driver::Ids {
                 ids: ids.into(),
                 one_by_one: true,
@@ -407,7 +428,11 @@ impl EntityTable {
 
     /// The column with the most values, of those that are read.
     async fn longest(&self, columns: &[usize]) -> Result<usize> {
-        if self.rows().is_some_and(|rows| rows < 2 * PARTITION_ROWS) || self.rows().is_none() {
+        if self
+            .rows()
+            .is_some_and(|rows| rows < 2 * self.partition_rows)
+            || self.rows().is_none()
+        {
             return Ok(columns.first().copied().unwrap_or(1));
         }
         let counts = self.counts_of(columns).await?;
@@ -489,7 +514,7 @@ impl EntityTable {
         let stored = tree::count(loader, tree, &range)
             .await
             .map_err(into_datafusion)?;
-        let parts = usize::try_from(stored / PARTITION_ROWS)
+        let parts = usize::try_from(stored / self.partition_rows)
             .unwrap_or(wanted)
             .min(wanted);
         if parts <= 1 {
@@ -652,6 +677,8 @@ impl Filter {
 
 /// How rows are found; see the [module page](self).
 enum Route {
+    /// Only their number is asked for, and it is known.
+    Counted,
     /// The entities that have the attribute of a column.
     Column(usize),
     Union,

@@ -40,7 +40,7 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_64_with_seed};
 
 use crate::datom::{Datom, Entid};
 use crate::index::{Index, TreeName};
-use crate::node::{Child, Leaf, values};
+use crate::node::{Child, Leaf, ValueArray};
 use crate::value::{Value, ValueType};
 
 /// Logical bytes of a datom besides its value.
@@ -165,7 +165,7 @@ impl LeafCutter {
         let size = DATOM_BYTES + datom.v.logical_bytes() as u64;
         let keys_tx = self.keys_tx;
         self.step(datom.e.0, datom.a.0, size, |key| {
-            write_key(datom, keys_tx, key)
+            write_key(datom, keys_tx, key);
         })
     }
 
@@ -174,7 +174,7 @@ impl LeafCutter {
         let size = DATOM_BYTES + leaf.values().logical_bytes(i) as u64;
         let keys_tx = self.keys_tx;
         self.step(leaf.e()[i], leaf.a()[i], size, |key| {
-            write_row_key(leaf, i, keys_tx, key)
+            write_row_key(leaf, i, keys_tx, key);
         })
     }
 
@@ -417,12 +417,11 @@ fn write_row_key(leaf: &Leaf, i: usize, keys_tx: bool, out: &mut Vec<u8>) {
         out.push(code as u8);
         out.extend_from_slice(text.as_bytes());
     };
-    use values::ValueArray as Values;
     match values {
-        Values::String(values) => text(ValueType::String, values.value(at)),
-        Values::Keyword(values) => text(ValueType::Keyword, values.value(at)),
-        Values::Symbol(values) => text(ValueType::Symbol, values.value(at)),
-        Values::Uri(values) => text(ValueType::Uri, values.value(at)),
+        ValueArray::String(values) => text(ValueType::String, values.value(at)),
+        ValueArray::Keyword(values) => text(ValueType::Keyword, values.value(at)),
+        ValueArray::Symbol(values) => text(ValueType::Symbol, values.value(at)),
+        ValueArray::Uri(values) => text(ValueType::Uri, values.value(at)),
         _ => write_value(&values.value(at), out),
     }
 }

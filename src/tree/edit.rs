@@ -69,7 +69,15 @@ pub async fn edit(
     tree: &Tree,
     changes: &[Change],
 ) -> Result<Edited> {
-    edit_within(loader, writer, tree, changes, Limits::of(tree.name)).await
+    // On the heap, because it holds the columns of an open leaf.
+    Box::pin(edit_within(
+        loader,
+        writer,
+        tree,
+        changes,
+        Limits::of(tree.name),
+    ))
+    .await
 }
 
 /// [`edit`] of a tree that was built with these limits.

@@ -140,23 +140,27 @@ pub async fn split(
         && nodes.first().is_some_and(|(node, _)| node.level > 0)
         && parts > 1
     {
+        let wanted: Vec<_> = nodes
+            .iter()
+            .map(|(node, _)| (node.id, node.location))
+            .collect();
         let mut below = Vec::new();
-        for (place, _) in &nodes {
-            let node = InnerNode::load(loader, place).await?;
+        for (node, (place, _)) in loader.load_many(&wanted).await?.into_iter().zip(&nodes) {
+            let node = InnerNode::try_new(node, place)?;
             let children = node.range(order, range);
             below.extend(children.map(|i| (node.place(i), Some(node.last_keys().datom(i)))));
         }
         nodes = below;
     }
     let total: u64 = nodes.iter().map(|(node, _)| node.count).sum();
-    let mut ranges = Vec::with_capacity(parts);
+    let mut ranges = Vec::new();
     let mut rest = range.clone();
     let mut passed = 0;
     let but_last = nodes.len().saturating_sub(1);
     for (node, last) in &nodes[..but_last] {
         passed += node.count;
         // The share of the datoms that the ranges up to the next split should have.
-        let due = total as u128 * (ranges.len() as u128 + 1) / parts.max(1) as u128;
+        let due = u128::from(total) * (ranges.len() as u128 + 1) / parts.max(1) as u128;
         if ranges.len() + 1 >= parts || u128::from(passed) < due {
             continue;
         }

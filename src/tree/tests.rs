@@ -611,9 +611,9 @@ fn planted_damage_is_found() {
     };
     let lens = block_on(leaves(&nodes.loader, &tree));
     let (a, b) = (lens[0], lens[0] + lens[1]);
-    let (one, two, three) = (&datoms[..a], &datoms[a..b], &datoms[b..b + lens[2]]);
+    let (head, next, third) = (&datoms[..a], &datoms[a..b], &datoms[b..b + lens[2]]);
     let rest = &datoms[b + lens[2]..];
-    let whole: Vec<&[Datom]> = [one, two, three, rest]
+    let whole: Vec<&[Datom]> = [head, next, third, rest]
         .into_iter()
         .filter(|leaf| !leaf.is_empty())
         .collect();
@@ -626,7 +626,7 @@ fn planted_damage_is_found() {
         let fault = nodes.verify(&tree).fault.expect("the damage is found");
         (fault.reason, fault.key)
     };
-    let late = found(&[&datoms[..b], three], |_, _| ());
+    let late = found(&[&datoms[..b], third], |_, _| ());
     assert_eq!(
         late,
         (
@@ -634,7 +634,7 @@ fn planted_damage_is_found() {
             Some(datoms[a].clone())
         )
     );
-    let early = found(&[&one[..1], &one[1..], two, three], |_, _| ());
+    let early = found(&[&head[..1], &head[1..], next, third], |_, _| ());
     assert_eq!(
         early,
         (
@@ -642,21 +642,21 @@ fn planted_damage_is_found() {
             Some(datoms[1].clone())
         )
     );
-    let swapped = found(&[two, one, three], |_, _| ());
+    let swapped = found(&[next, head, third], |_, _| ());
     assert_eq!(
         swapped,
         ("datoms do not ascend".into(), Some(datoms[0].clone()))
     );
-    let twice = found(&[one, one, two], |_, _| ());
+    let twice = found(&[head, head, next], |_, _| ());
     assert_eq!(twice.0, "datoms do not ascend");
-    let miscounted = found(&[one, two], |i, child| child.count += i as u64);
+    let miscounted = found(&[head, next], |i, child| child.count += i as u64);
     assert_eq!(miscounted.0, "the node has not the count its parent says");
-    let misnamed = found(&[one, two], |_, child| child.last.e.0 += 1);
+    let misnamed = found(&[head, next], |_, child| child.last.e.0 += 1);
     assert_eq!(
         misnamed.0,
         "the key of a child is not the last key below it"
     );
-    let tall = found(&[one], |_, _| ());
+    let tall = found(&[head], |_, _| ());
     assert_eq!(tall.0, "the root is not the lowest level with one node");
 
     let root = tree.root.unwrap();
@@ -673,6 +673,29 @@ fn planted_damage_is_found() {
         assert!(nodes.verify(&tree).fault.is_some());
         let everything = scan(&nodes.loader, &tree, Range::all(), Direction::Forward);
         assert!(block_on(everything.try_collect::<Vec<_>>()).is_err());
+    }
+}
+
+/// A new first leaf may leave the old root as it was, one of two leaves now. The level above must be told of
+/// it although nothing about it changed.
+#[test]
+fn a_root_that_stays_gets_a_neighbour() {
+    for name in NAMES {
+        let mut nodes = Nodes::new();
+        let all = many(name);
+        let two = (2..40)
+            .map(|len| &all[..len])
+            .find(|datoms| nodes.build(name, datoms).root.unwrap().level == 1)
+            .unwrap();
+        let whole = nodes.build(name, two);
+        let first = block_on(leaves(&nodes.loader, &whole))[0];
+        let right = nodes.build(name, &two[first..]);
+        let changes: Vec<Change> = two[..first].iter().cloned().map(Change::Insert).collect();
+        assert_eq!(
+            shape(&nodes.edit(&right, &changes).tree),
+            shape(&whole),
+            "{name}"
+        );
     }
 }
 

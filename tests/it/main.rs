@@ -1,8 +1,14 @@
 //! What a user can do, as claims. One binary: each link of it is large.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "cli")]
+mod cli;
 mod concurrency;
+#[cfg(feature = "cli")]
+mod conformance;
 mod crash;
+#[cfg(feature = "query")]
+mod federation;
 mod formats;
 
 mod support;

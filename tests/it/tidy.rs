@@ -28,7 +28,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("change", &["tx"]),
     ("history", &["conn"]),
     ("host", &["provider", "catalog", "federation", "query"]),
-    ("doors", &["cli", "fuzz"]),
+    ("doors", &["cli", "fuzz", "bench"]),
 ];
 
 fn root() -> PathBuf {

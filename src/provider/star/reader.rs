@@ -437,12 +437,16 @@ impl Reader {
 impl Block {
     /// How many entities are left.
     fn rows(&self) -> usize {
-        self.kept.as_ref().map_or(self.entities.len(), BooleanArray::true_count)
+        self.kept
+            .as_ref()
+            .map_or(self.entities.len(), BooleanArray::true_count)
     }
 
     /// Whether the values of a slot are better picked than made and filtered.
     fn picks(&self, spec: &StarSpec, slot: usize) -> bool {
-        let Some(aligned) = &self.aligned[slot] else { return false };
+        let Some(aligned) = &self.aligned[slot] else {
+            return false;
+        };
         let attribute = &spec.runs[slot - 1];
         is_costly(attribute) || attribute.is_many() || aligned.lies_out_of_line()
     }
@@ -462,10 +466,14 @@ impl Block {
 
     /// A column of the entities that are left.
     async fn left(&mut self, spec: &StarSpec, slot: usize) -> Result<ArrayRef> {
-        let Some(kept) = self.kept.clone() else { return self.all(spec, slot).await };
+        let Some(kept) = self.kept.clone() else {
+            return self.all(spec, slot).await;
+        };
         match &self.aligned[slot] {
             Some(aligned) if self.arrays[slot].is_none() && self.picks(spec, slot) => {
-                aligned.column(&spec.db, &spec.types[slot], Some(&kept)).await
+                aligned
+                    .column(&spec.db, &spec.types[slot], Some(&kept))
+                    .await
             }
             _ => Ok(filter(&self.all(spec, slot).await?, &kept)?),
         }

@@ -1,0 +1,8 @@
+//! What benches reach below the interface. No part of it: anything here may change.
+
+pub use crate::index::{Range, TreeName};
+pub use crate::node::{Loader, NodeWriter};
+pub use crate::tree::{
+    Builder, Change, Difference, Direction, Edited, Fault, LeafSlice, Report, Root, Scan, Tree,
+    build, build_stream, count, diff, edit, first, get, last, rank, scan, select, split, verify,
+};
