@@ -46,7 +46,6 @@ use self::reader::Reader;
 use self::run::Span;
 use crate::db::Db;
 use crate::index::Range;
-use crate::node::Loads;
 use crate::schema::Attribute;
 
 /// What a scan reads, decided when it was planned.
@@ -365,7 +364,7 @@ impl Stream for Measured {
             let _timer = this.baseline.elapsed_compute().timer();
             this.batches.as_mut().poll_next(context)
         };
-        let after: Loads = this.db.loader().loads();
+        let after = this.db.loader().loads();
         let less =
             |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
         this.nodes_read.add(less(after.nodes, before.nodes));
