@@ -1,10 +1,13 @@
 //! What a user can do, as claims. One binary: each link of it is large.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+#[cfg(feature = "cli")]
+mod cli;
 mod concurrency;
+#[cfg(feature = "cli")]
+mod conformance;
 mod crash;
 mod formats;
-
 mod support;
 mod tidy;
 mod time_travel;

@@ -3,6 +3,8 @@
 pub(crate) mod faulty;
 pub(crate) mod model;
 pub(crate) mod random;
+#[cfg(feature = "cli")]
+pub(crate) mod shell;
 
 use datomfusion::{BranchName, Connection, Db, Error, Seeded, Store, TxData, TxReport};
 

@@ -1,0 +1,101 @@
+//! The command line, run as a user runs it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// What a run printed, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) code: i32,
+}
+
+impl Run {
+    /// The output of a run that must have succeeded.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    /// The errors of a run that must have failed with this code.
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        self.err
+    }
+}
+
+/// Runs the binary with these arguments.
+pub(crate) fn datomfusion<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+        .args(arguments)
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    Run {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+/// A folder that lasts as long as the tests do.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+/// Makes a database and transacts files into it, once for each name.
+pub(crate) fn database_of(name: &str, files: &[PathBuf]) -> String {
+    let url = folder().join(name).display().to_string();
+    datomfusion(&["create", &url]).ok();
+    let mut arguments = vec!["transact".to_owned(), url.clone()];
+    arguments.extend(files.iter().map(|file| file.display().to_string()));
+    datomfusion(&arguments).ok();
+    url
+}
+
+/// The carried Chinook databases: the catalogue's address and the sales'.
+pub(crate) fn chinook() -> &'static (String, String) {
+    static CHINOOK: OnceLock<(String, String)> = OnceLock::new();
+    CHINOOK.get_or_init(|| {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/chinook");
+        let files = |names: &[&str]| -> Vec<PathBuf> {
+            names
+                .iter()
+                .map(|name| data.join(format!("{name}.edn")))
+                .collect()
+        };
+        let catalog = database_of("catalog", &files(&["catalog-schema", "catalog"]));
+        let sales = database_of(
+            "sales",
+            &files(&[
+                "sales-schema",
+                "sales-people",
+                "sales-2021",
+                "sales-2022",
+                "sales-2023",
+                "sales-2024",
+                "sales-2025",
+            ]),
+        );
+        (catalog, sales)
+    })
+}
+
+/// Asks both Chinook databases in SQL, in JSON.
+pub(crate) fn ask(sql: &str) -> Run {
+    let (catalog, sales) = chinook();
+    datomfusion(&[
+        "sql",
+        "--db",
+        &format!("catalog={catalog}"),
+        "--db",
+        &format!("sales={sales}"),
+        "--format",
+        "json",
+        sql,
+    ])
+}
