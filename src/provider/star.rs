@@ -299,15 +299,14 @@ impl ExecutionPlan for StarScanExec {
             }
             _ => None,
         };
-        let batches = match known {
-            Some(rows) => counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows),
-            None => {
-                let reader = Reader::new(spec, spec.spans[partition], batch_rows);
-                stream::try_unfold(reader, |mut reader| async move {
-                    Ok(reader.next().await?.map(|batch| (batch, reader)))
-                })
-                .boxed()
-            }
+        let batches = if let Some(rows) = known {
+            counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows)
+        } else {
+            let reader = Reader::new(spec, spec.spans[partition], batch_rows);
+            stream::try_unfold(reader, |mut reader| async move {
+                Ok(reader.next().await?.map(|batch| (batch, reader)))
+            })
+            .boxed()
         };
         let counter =
             |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
