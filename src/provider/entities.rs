@@ -13,6 +13,8 @@
 //! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
 //! the namespace.
 
+mod route;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +32,8 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
 
-use super::arrow::{column_field, is_costly, value_field};
+use self::route::{Found, Route, avet_ranges, one_value, weight};
+use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
 use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
 use super::star::run::Span;
@@ -38,7 +41,7 @@ use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
 use crate::value::{Value, ValueType};
@@ -685,89 +688,6 @@ impl Filter {
                 .narrowing
                 .as_ref()
                 .is_some_and(|narrowing| narrowing.exact)
-    }
-}
-
-/// How rows are found; see the [module page](self).
-enum Route {
-    /// Only their number is asked for, and it is known.
-    Counted,
-    /// The entities that have the attribute of a column.
-    Column(usize),
-    Union,
-    Facts(Option<Vec<Range>>),
-    Ids(Vec<i64>),
-    Index {
-        column: usize,
-        ranges: Vec<Range>,
-        rows: u64,
-        one_by_one: bool,
-    },
-}
-
-/// What an index answers.
-struct Found {
-    column: usize,
-    ranges: Vec<Range>,
-    rows: u64,
-}
-
-/// What reading and showing an attribute costs, roughly.
-fn weight(attribute: &Attribute) -> usize {
-    let values = match attribute.value_type {
-        ValueType::Boolean
-        | ValueType::Long
-        | ValueType::Ref
-        | ValueType::Instant
-        | ValueType::Double
-        | ValueType::Float => 1,
-        _ if is_costly(attribute) => 6,
-        _ => 4,
-    };
-    if attribute.is_many() {
-        4 * values
-    } else {
-        values
-    }
-}
-
-/// The datoms of an attribute with these values, in AVET.
-fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
-    let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
-    let open = || {
-        Some(Edge {
-            at: Components::all().a(attribute.id),
-            inclusive: true,
-        })
-    };
-    let edge = |end: &Option<pushdown::End>| match end {
-        Some(end) => Some(Edge {
-            at: of(&end.value),
-            inclusive: end.inclusive,
-        }),
-        None => open(),
-    };
-    ranges
-        .intervals()
-        .iter()
-        .map(|interval| Range {
-            from: edge(&interval.low),
-            to: edge(&interval.high),
-        })
-        .collect()
-}
-
-/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
-fn one_value(ranges: &[Range]) -> bool {
-    match ranges {
-        [] => true,
-        [
-            Range {
-                from: Some(from),
-                to: Some(to),
-            },
-        ] => from == to && from.at.v.is_some(),
-        _ => false,
     }
 }
 
