@@ -104,9 +104,9 @@ fn the_music_shop_answers_as_it_should() {
         ),
         // Three moments of one database in one statement.
         (
-            "SELECT (SELECT count(*) FROM sales.invoice), \
-                    (SELECT count(*) FROM \"sales@2021-12-31\".invoice), \
-                    (SELECT count(*) FROM sales.invoice VERSION AS OF 4)",
+            "SELECT (SELECT count(*) FROM sales.invoice) a, \
+                    (SELECT count(*) FROM \"sales@2021-12-31\".invoice) b, \
+                    (SELECT count(*) FROM sales.invoice VERSION AS OF 4) c",
             json!([[412, 83, 166]]),
         ),
         (
