@@ -1,4 +1,4 @@
-//! DatomFusion.
+#![doc = include_str!("../README.md")]
 
 #[doc(hidden)]
 pub mod bench;

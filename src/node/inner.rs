@@ -166,6 +166,12 @@ impl Inner {
         }
     }
 
+    /// The children, in order.
+    #[cfg(feature = "query")]
+    pub fn children(&self) -> impl DoubleEndedIterator<Item = Child> + ExactSizeIterator {
+        (0..self.len()).map(|i| self.child(i))
+    }
+
     /// The child that holds `key`, or would: the first whose last key is not before it. `len()` if `key`
     /// lies behind everything.
     pub fn position(&self, order: TreeOrder, key: &Datom) -> usize {

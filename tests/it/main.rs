@@ -10,7 +10,6 @@ mod crash;
 #[cfg(feature = "query")]
 mod federation;
 mod formats;
-
 mod support;
 mod tidy;
 mod time_travel;
