@@ -202,39 +202,9 @@ impl EntityTable {
                 .map_or(0, |run| run + 1),
         };
 
-        let spans = match &route {
-            Route::Column(at) => self.partitions(state, *at, planned.span).await?,
-            Route::Union => {
-                let longest = self.longest(&wanted).await?;
-                self.partitions(state, longest, planned.span).await?
-            }
-            Route::Facts(None) => self.partitions(state, 1, planned.span).await?,
-            _ => vec![planned.span],
-        };
+        let spans = self.spans(state, &route, &wanted, planned.span).await?;
         let rows = self.row_statistics(&route, &planned).await?;
-        let driver = match route {
-            Route::Column(at) => Driver::Run(slot(at) - 1),
-            Route::Union => Driver::Union,
-            Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
-            Route::Counted => Driver::Ids {
-                ids: Arc::default(),
-                one_by_one: true,
-            },
-            Route::Ids(ids) => Driver::Ids {
-                ids: ids.into(),
-                one_by_one: true,
-            },
-            Route::Index {
-                column,
-                ranges,
-                one_by_one,
-                ..
-            } => Driver::Index {
-                attribute: Arc::clone(&self.columns[column - 1]),
-                ranges: ranges.into(),
-                one_by_one,
-            },
-        };
+        let driver = self.driver(route, slot);
         let all_slots = || std::iter::once(0).chain(wanted.iter().copied());
         let mut members: Vec<i64> = self
             .columns
@@ -269,6 +239,50 @@ impl EntityTable {
             rows,
             driver,
         }))
+    }
+
+    async fn spans(
+        &self,
+        state: &dyn Session,
+        route: &Route,
+        wanted: &[usize],
+        span: Span,
+    ) -> Result<Vec<Span>> {
+        match route {
+            Route::Column(at) => self.partitions(state, *at, span).await,
+            Route::Union => {
+                let longest = self.longest(wanted).await?;
+                self.partitions(state, longest, span).await
+            }
+            Route::Facts(None) => self.partitions(state, 1, span).await,
+            _ => Ok(vec![span]),
+        }
+    }
+
+    fn driver(&self, route: Route, slot: impl Fn(usize) -> usize) -> Driver {
+        match route {
+            Route::Column(at) => Driver::Run(slot(at) - 1),
+            Route::Union => Driver::Union,
+            Route::Facts(ranges) => Driver::Facts(ranges.map(Into::into)),
+            Route::Counted => Driver::Ids {
+                ids: Arc::default(),
+                one_by_one: true,
+            },
+            Route::Ids(ids) => Driver::Ids {
+                ids: ids.into(),
+                one_by_one: true,
+            },
+            Route::Index {
+                column,
+                ranges,
+                one_by_one,
+                ..
+            } => Driver::Index {
+                attribute: Arc::clone(&self.columns[column - 1]),
+                ranges: ranges.into(),
+                one_by_one,
+            },
+        }
     }
 
     /// Plans filters, and finds what they say about columns.
@@ -430,8 +444,7 @@ impl EntityTable {
     async fn longest(&self, columns: &[usize]) -> Result<usize> {
         if self
             .rows()
-            .is_some_and(|rows| rows < 2 * self.partition_rows)
-            || self.rows().is_none()
+            .is_none_or(|rows| rows < 2 * self.partition_rows)
         {
             return Ok(columns.first().copied().unwrap_or(1));
         }

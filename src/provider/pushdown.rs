@@ -332,7 +332,8 @@ impl Interval {
     }
 
     /// The only value, if both ends are it.
-    pub(crate) fn only(&self) -> Option<&Value> {
+    #[cfg(test)]
+    fn only(&self) -> Option<&Value> {
         let (low, high) = (self.low.as_ref()?, self.high.as_ref()?);
         (low.inclusive && high.inclusive && low.value == high.value).then_some(&low.value)
     }

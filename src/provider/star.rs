@@ -46,7 +46,6 @@ use self::reader::Reader;
 use self::run::Span;
 use crate::db::Db;
 use crate::index::Range;
-use crate::node::Loads;
 use crate::schema::Attribute;
 
 /// What a scan reads, decided when it was planned.
@@ -300,15 +299,14 @@ impl ExecutionPlan for StarScanExec {
             }
             _ => None,
         };
-        let batches = match known {
-            Some(rows) => counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows),
-            None => {
-                let reader = Reader::new(spec, spec.spans[partition], batch_rows);
-                stream::try_unfold(reader, |mut reader| async move {
-                    Ok(reader.next().await?.map(|batch| (batch, reader)))
-                })
-                .boxed()
-            }
+        let batches = if let Some(rows) = known {
+            counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows)
+        } else {
+            let reader = Reader::new(spec, spec.spans[partition], batch_rows);
+            stream::try_unfold(reader, |mut reader| async move {
+                Ok(reader.next().await?.map(|batch| (batch, reader)))
+            })
+            .boxed()
         };
         let counter =
             |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
@@ -365,7 +363,7 @@ impl Stream for Measured {
             let _timer = this.baseline.elapsed_compute().timer();
             this.batches.as_mut().poll_next(context)
         };
-        let after: Loads = this.db.loader().loads();
+        let after = this.db.loader().loads();
         let less =
             |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
         this.nodes_read.add(less(after.nodes, before.nodes));

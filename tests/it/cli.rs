@@ -165,7 +165,7 @@ fn a_refused_file_names_itself_the_form_and_what_was_committed() {
     for part in [
         "bad.edn",
         ":person/nmae",
-        "did you mean :person/name?",
+        "did you mean :person/name",
         "line 2",
         "committed before: good.edn",
     ] {
@@ -236,7 +236,7 @@ fn errors_say_what_there_is() {
     for (arguments, part) in [
         (
             &["datoms", "people", "--index", "aevt", ":person/nmae"][..],
-            "did you mean :person/name?",
+            "did you mean :person/name",
         ),
         (
             &["datoms", "people", "--index", "avet", ":person/name", "12"],
@@ -274,6 +274,7 @@ fn what_makes_no_sense_exits_with_2() {
         &["sql", "--db", "db=people", ""],
         &["transact", "people@t=1", "schema.edn"],
         &["create", "other@t=1"],
+        &["datoms", "people", "--indx", "avet"],
         &["datoms", "people", "1", "2", "3", "4", "5"],
     ] {
         let answer = shell.run(arguments);

@@ -146,12 +146,11 @@ impl Reader {
             } else {
                 self.block().await?
             };
-            match block {
-                Some(block) => self.fill(block).await?,
-                None => {
-                    self.output.finish_buffered_batch()?;
-                    self.done = true;
-                }
+            if let Some(block) = block {
+                self.fill(block).await?;
+            } else {
+                self.output.finish_buffered_batch()?;
+                self.done = true;
             }
         }
     }
@@ -508,7 +507,10 @@ fn union_upto(parts: &[&[i64]], bound: i64, most: usize) -> ScalarBuffer<i64> {
         [first, rest @ ..] if rest.iter().all(|part| part == first) => first.to_vec(),
         _ => {
             let mut all = parts.concat();
-            // Sorted runs one after another are what this sort is best at.
+            #[allow(
+                clippy::stable_sort_primitive,
+                reason = "this sort merges runs that are sorted already"
+            )]
             all.sort();
             all
         }

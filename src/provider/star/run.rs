@@ -216,13 +216,11 @@ impl Run {
         if self.ended {
             return Ok(None);
         }
-        match self.slices.try_next().await.map_err(into_datafusion)? {
-            Some(slice) => self.whole(slice).await.map(Some),
-            None => {
-                self.ended = true;
-                Ok(None)
-            }
-        }
+        let Some(slice) = self.slices.try_next().await.map_err(into_datafusion)? else {
+            self.ended = true;
+            return Ok(None);
+        };
+        self.whole(slice).await.map(Some)
     }
 
     /// A slice with all values of its last entity: those of a cardinality-many attribute may go on in the

@@ -1,6 +1,8 @@
 //! Random databases and random statements: a table answers as a table in memory does that was put together
 //! datom by datom.
 
+#![allow(clippy::format_push_string, reason = "texts of tests are short")]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -313,7 +315,7 @@ async fn populate(random: &mut Random, connection: &Connection, rounds: usize, e
             }
             edn(random, value_type)
         };
-        for new in 0..1 + random.below(entities) {
+        for new in 0..=random.below(entities) {
             let mut facts = String::new();
             for &(name, value_type, coverage) in &chosen {
                 if random.chance(coverage) {

@@ -1,5 +1,7 @@
 //! What plans look like, and that they answer what was asked.
 
+#![allow(clippy::format_collect, reason = "texts of tests are short")]
+
 use super::{context, database, plan_of, register, rows_of, table, transact};
 use crate::conn::Connection;
 use crate::store::Store;

@@ -1,5 +1,7 @@
 //! How often storage is asked.
 
+#![allow(clippy::format_collect, reason = "texts of tests are short")]
+
 use super::{context, database, register, rows_of, table, transact};
 use crate::db::Db;
 use crate::id::BranchName;
