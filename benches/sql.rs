@@ -75,15 +75,15 @@ async fn load(rows: usize) -> (Db, Db) {
             .await
             .unwrap();
     }
-    let some = connection.transact(&TxData::parse("[{:m/id -1 :m/amount 1.0}]").unwrap());
-    let basis = some.await.unwrap().t;
-    connection
-        .transact(&TxData::parse("[{:m/id -2 :m/amount 2.0}]").unwrap())
-        .await
-        .unwrap();
+    let more = ["[{:m/id -1 :m/amount 1.0}]", "[{:m/id -2 :m/amount 2.0}]"];
+    let mut bases = Vec::new();
+    for text in more {
+        let data = TxData::parse(text).unwrap();
+        bases.push(connection.transact(&data).await.unwrap().t);
+    }
     connection.checkpoint().await.unwrap();
     let now = connection.db();
-    let past = now.as_of(TimePoint::T(basis)).await.unwrap();
+    let past = now.as_of(TimePoint::T(bases[0])).await.unwrap();
     (now, past)
 }
 
