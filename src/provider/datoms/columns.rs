@@ -13,8 +13,8 @@ use arrow_array::builder::{
     BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
 };
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
-    RecordBatchOptions, StringViewArray, TimestampMillisecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    UInt32Array, new_null_array,
 };
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
