@@ -47,7 +47,7 @@ pub(crate) async fn file_table(
         let config = ListingTableConfig::new(url)
             .with_listing_options(options)
             .with_schema(schema);
-        Ok::<_, DataFusionError>(ListingTable::try_new(config)?)
+        ListingTable::try_new(config)
     };
     let table = read
         .await

@@ -250,7 +250,7 @@ impl Transactions {
                 .collect(Index::Aevt, &run)
                 .await
                 .map_err(into_datafusion)?;
-            arrays.push(self.aligned(attribute, &said, &transactions)?);
+            arrays.push(Self::aligned(attribute, &said, &transactions)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
     }
@@ -258,7 +258,6 @@ impl Transactions {
     /// The values of an attribute beside the transactions that have them; both ascend. No other entity is
     /// among `said`, because every transaction has an instant.
     fn aligned(
-        &self,
         attribute: &Attribute,
         said: &[Datom],
         transactions: &[i64],
