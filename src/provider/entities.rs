@@ -38,10 +38,10 @@ use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
-use crate::value::{Value, ValueType};
+use crate::value::ValueType;
 
 /// Entities that are looked up one by one rather than scanned for, at most.
 const ONE_BY_ONE_MAX: u64 = 256;
@@ -213,7 +213,7 @@ impl EntityTable {
             .collect();
         members.sort_unstable();
         let by_entity = match &driver {
-            Driver::Facts(Some(ranges)) => one_value(ranges),
+            Driver::Facts(Some(ranges)) => pushdown::one_value(ranges),
             _ => true,
         };
         Ok(StarScanExec::new(StarSpec {
@@ -481,7 +481,7 @@ impl EntityTable {
         if !self.db.in_avet(attribute.id) {
             return Ok(None);
         }
-        let ranges = avet_ranges(attribute, &ranges);
+        let ranges = pushdown::avet_ranges(attribute, &ranges);
         let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
         let rows = try_join_all(counts)
             .await
@@ -728,46 +728,6 @@ fn weight(attribute: &Attribute) -> usize {
         4 * values
     } else {
         values
-    }
-}
-
-/// The datoms of an attribute with these values, in AVET.
-fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
-    let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
-    let open = || {
-        Some(Edge {
-            at: Components::all().a(attribute.id),
-            inclusive: true,
-        })
-    };
-    let edge = |end: &Option<pushdown::End>| match end {
-        Some(end) => Some(Edge {
-            at: of(&end.value),
-            inclusive: end.inclusive,
-        }),
-        None => open(),
-    };
-    ranges
-        .intervals()
-        .iter()
-        .map(|interval| Range {
-            from: edge(&interval.low),
-            to: edge(&interval.high),
-        })
-        .collect()
-}
-
-/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
-fn one_value(ranges: &[Range]) -> bool {
-    match ranges {
-        [] => true,
-        [
-            Range {
-                from: Some(from),
-                to: Some(to),
-            },
-        ] => from == to && from.at.v.is_some(),
-        _ => false,
     }
 }
 
