@@ -13,6 +13,8 @@
 //! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
 //! the namespace.
 
+mod route;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,7 +32,8 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
 
-use super::arrow::{column_field, is_costly, value_field};
+use self::route::{Found, Route, avet_ranges, one_value, weight};
+use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
 use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
 use super::star::run::Span;
@@ -41,7 +44,7 @@ use crate::db::Db;
 use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
-use crate::value::ValueType;
+use crate::value::{Value, ValueType};
 
 /// Entities that are looked up one by one rather than scanned for, at most.
 const ONE_BY_ONE_MAX: u64 = 256;
@@ -213,7 +216,7 @@ impl EntityTable {
             .collect();
         members.sort_unstable();
         let by_entity = match &driver {
-            Driver::Facts(Some(ranges)) => pushdown::one_value(ranges),
+            Driver::Facts(Some(ranges)) => one_value(ranges),
             _ => true,
         };
         Ok(StarScanExec::new(StarSpec {
@@ -481,7 +484,7 @@ impl EntityTable {
         if !self.db.in_avet(attribute.id) {
             return Ok(None);
         }
-        let ranges = pushdown::avet_ranges(attribute, &ranges);
+        let ranges = avet_ranges(attribute, &ranges);
         let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
         let rows = try_join_all(counts)
             .await
@@ -685,49 +688,6 @@ impl Filter {
                 .narrowing
                 .as_ref()
                 .is_some_and(|narrowing| narrowing.exact)
-    }
-}
-
-/// How rows are found; see the [module page](self).
-enum Route {
-    /// Only their number is asked for, and it is known.
-    Counted,
-    /// The entities that have the attribute of a column.
-    Column(usize),
-    Union,
-    Facts(Option<Vec<Range>>),
-    Ids(Vec<i64>),
-    Index {
-        column: usize,
-        ranges: Vec<Range>,
-        rows: u64,
-        one_by_one: bool,
-    },
-}
-
-/// What an index answers.
-struct Found {
-    column: usize,
-    ranges: Vec<Range>,
-    rows: u64,
-}
-
-/// What reading and showing an attribute costs, roughly.
-fn weight(attribute: &Attribute) -> usize {
-    let values = match attribute.value_type {
-        ValueType::Boolean
-        | ValueType::Long
-        | ValueType::Ref
-        | ValueType::Instant
-        | ValueType::Double
-        | ValueType::Float => 1,
-        _ if is_costly(attribute) => 6,
-        _ => 4,
-    };
-    if attribute.is_many() {
-        4 * values
-    } else {
-        values
     }
 }
 

@@ -26,8 +26,6 @@ use datomfusion_datalog::edn::{Keyword, Symbol};
 
 use super::arrow::number_of_decimal;
 use crate::datom::Entid;
-use crate::index::{Components, Edge, Range};
-use crate::schema::Attribute;
 use crate::value::{Large, Value, ValueType};
 
 /// How a table handles a filter. See the [module page](self).
@@ -464,46 +462,6 @@ impl Ranges {
                 (low <= high).then_some((low, high))
             })
             .collect()
-    }
-}
-
-/// The datoms of an attribute with these values, in AVET.
-pub(super) fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
-    let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
-    let open = || {
-        Some(Edge {
-            at: Components::all().a(attribute.id),
-            inclusive: true,
-        })
-    };
-    let edge = |end: &Option<End>| match end {
-        Some(end) => Some(Edge {
-            at: of(&end.value),
-            inclusive: end.inclusive,
-        }),
-        None => open(),
-    };
-    ranges
-        .intervals()
-        .iter()
-        .map(|interval| Range {
-            from: edge(&interval.low),
-            to: edge(&interval.high),
-        })
-        .collect()
-}
-
-/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
-pub(super) fn one_value(ranges: &[Range]) -> bool {
-    match ranges {
-        [] => true,
-        [
-            Range {
-                from: Some(from),
-                to: Some(to),
-            },
-        ] => from == to && from.at.v.is_some(),
-        _ => false,
     }
 }
 
