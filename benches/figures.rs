@@ -4,7 +4,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
-#![allow(clippy::format_collect, reason = "texts are made before the clock runs")]
+#![allow(
+    clippy::format_collect,
+    reason = "texts are made before the clock runs"
+)]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
 use std::time::Instant;

@@ -48,6 +48,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let table = pretty_format_batches(&rows)?.to_string();
     println!("{table}");
     assert!(table.contains("| Chile   | mug    |"));
-    assert_eq!(rows.iter().map(datafusion::arrow::array::RecordBatch::num_rows).sum::<usize>(), 3);
+    assert_eq!(
+        rows.iter()
+            .map(datafusion::arrow::array::RecordBatch::num_rows)
+            .sum::<usize>(),
+        3
+    );
     Ok(())
 }

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use crate::support::shell::{Shell, ask, chinook, datomfusion};
 
-const SCHEMA: &str = r#"[
+const SCHEMA: &str = r"[
  {:db/ident :person/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one
   :db/unique :db.unique/identity}
  {:db/ident :person/born :db/valueType :db.type/instant :db/cardinality :db.cardinality/one}
@@ -12,7 +12,7 @@ const SCHEMA: &str = r#"[
  {:db/ident :person/friend :db/valueType :db.type/ref :db/cardinality :db.cardinality/many}
  {:db/ident :person/tag :db/valueType :db.type/keyword :db/cardinality :db.cardinality/many}
  {:db/ident :audit/by :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
-]"#;
+]";
 
 const PEOPLE: &str = r#"[
  {:db/id "datomic.tx" :db/txInstant #inst "2030-01-01" :audit/by "Eve"}
@@ -229,9 +229,9 @@ fn errors_say_what_there_is() {
         ),
     ] {
         let said = ask(query);
-        parts
-            .iter()
-            .for_each(|part| assert!(said.contains(part), "{query}: {part} in {said}"));
+        for part in parts {
+            assert!(said.contains(part), "{query}: {part} in {said}");
+        }
     }
     for (arguments, part) in [
         (

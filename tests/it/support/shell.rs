@@ -35,7 +35,7 @@ impl Run {
 pub(crate) fn datomfusion<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
     let output = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
         .args(arguments)
-        .stdin(std::process::Stdio::null())
+        .stdin(Stdio::null())
         .output()
         .unwrap();
     Run {
@@ -47,7 +47,7 @@ pub(crate) fn datomfusion<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
 
 /// A folder that lasts as long as the tests do.
 fn folder() -> &'static Path {
-    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
     FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
 }
 
