@@ -51,7 +51,10 @@ pub(crate) enum Statements {
     /// Whatever DataFusion can plan: an embedder's tables may be writable.
     #[cfg_attr(
         not(test),
-        expect(dead_code, reason = "for embedders' sessions, which plan for themselves so far")
+        expect(
+            dead_code,
+            reason = "for embedders' sessions, which plan for themselves so far"
+        )
     )]
     Any,
 }

@@ -187,7 +187,14 @@ impl Flattener<'_> {
     }
 
     fn list(&mut self, parts: &[Form]) -> Refusal<()> {
-        let Some((Form { edn: Edn::Keyword(operation), .. }, arguments)) = parts.split_first() else {
+        let Some((
+            Form {
+                edn: Edn::Keyword(operation),
+                ..
+            },
+            arguments,
+        )) = parts.split_first()
+        else {
             return Err(format!("a list begins with an operation: {OPERATIONS}"));
         };
         let action = match (operation.as_str(), arguments) {
