@@ -30,7 +30,7 @@ impl FileObjects {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if the root is a file or a symbolic link.
+    /// [`Error::Invalid`](crate::Error::Invalid) if the root is a file or a symbolic link.
     pub fn open(root: &Path) -> Result<Self> {
         Ok(Self(Root::open(root)?))
     }
