@@ -44,7 +44,7 @@ use crate::db::Db;
 use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
-use crate::value::{Value, ValueType};
+use crate::value::ValueType;
 
 /// Entities that are looked up one by one rather than scanned for, at most.
 const ONE_BY_ONE_MAX: u64 = 256;
