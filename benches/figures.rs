@@ -4,6 +4,10 @@
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
+#![allow(
+    clippy::format_collect,
+    reason = "texts are made before the clock runs"
+)]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
 use std::time::Instant;
@@ -25,7 +29,7 @@ const SCHEMA: &str = r#"[
 /// Datoms of one person.
 const FACTS: u64 = 5;
 
-/// SplitMix64.
+/// `SplitMix64`.
 struct Random(u64);
 
 impl Random {
@@ -339,8 +343,7 @@ fn main() {
         .build()
         .unwrap();
     let most = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .next()
+        .find_map(|arg| arg.parse().ok())
         .unwrap_or(1_000_000);
     let sizes: Vec<u64> = [100_000, 1_000_000, 10_000_000]
         .into_iter()

@@ -131,6 +131,10 @@ impl Federation {
     /// Its `sql` method plans with DataFusion's parser, which reads no version clause; [`Federation::sql`]
     /// and [`Federation::sql_in`] do. Names with a basis, `"sales@t=3".invoice`, work in both. What a
     /// name stands for is decided once a session.
+    ///
+    /// # Panics
+    ///
+    /// Never: a catalog in memory takes any schema.
     pub fn session_context(&self) -> SessionContext {
         let config = session_config()
             .with_default_catalog_and_schema(CATALOG, PUBLIC)

@@ -29,8 +29,6 @@ pub use inner::{Child, Inner};
 pub use leaf::Leaf;
 pub use loader::Loader;
 #[cfg(feature = "query")]
-pub use loader::Loads;
-#[cfg(feature = "query")]
 pub use values::{Kind, ValueArray};
 pub use writer::NodeWriter;
 

@@ -24,6 +24,8 @@ mod measured;
 pub(crate) mod meta;
 mod pushdown;
 mod star;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 

@@ -206,11 +206,14 @@ async fn the_text_of_a_value_matches_its_typed_column() {
         ("bytes", "#bytes \"00ff\"", "v_bytes", "00ff"),
         ("uri", "#uri \"x:y\"", "v_uri", "x:y"),
     ];
-    let mut schema = String::new();
-    for (name, ..) in types {
-        schema += &format!("{{:db/ident :v/{name} :db/valueType :db.type/{name} ");
-        schema += ":db/cardinality :db.cardinality/one}";
-    }
+    let attribute = |name: &str| {
+        format!(
+            "{{:db/ident :v/{name} :db/valueType :db.type/{name} \
+              :db/cardinality :db.cardinality/one}}"
+        )
+    };
+    let schema: Vec<String> = types.iter().map(|(name, ..)| attribute(name)).collect();
+    let schema = schema.join(" ");
     transact(&conn, &format!("[{schema}]")).await;
     let facts = types
         .map(|(name, edn, ..)| format!(":v/{name} {edn} "))
