@@ -107,19 +107,18 @@ fn appended(n: u64) -> String {
     )
 }
 
-/// Ten datoms: five values replaced, of people anywhere.
+/// Ten datoms: five values replaced, of five different people anywhere.
 fn updated(random: &mut Random, people: u64) -> String {
-    let one = |random: &mut Random| {
+    let first = random.below(people);
+    let stride = 1 + random.below(people / 5 - 1);
+    let one = |n: u64| {
+        let score = random.below(1 << 40);
         format!(
-            "{{:p/id {} :p/score -{}.25}}",
-            random.below(people),
-            random.below(1 << 40)
+            "{{:p/id {} :p/score -{score}.25}}",
+            (first + n * stride) % people
         )
     };
-    format!(
-        "[{}]",
-        (0..5).map(|_| one(random)).collect::<Vec<_>>().join(" ")
-    )
+    format!("[{}]", (0..5).map(one).collect::<Vec<_>>().join(" "))
 }
 
 /// Small transactions on a large database: what is written, against path copying.
