@@ -21,11 +21,14 @@ use std::fmt::Display;
 use std::future::Future;
 use std::io::{self, BufWriter, Stdout, Write};
 use std::process::ExitCode;
+use std::sync::{Arc, LazyLock};
 
 use clap::{Parser, Subcommand};
 use datafusion::common::runtime::SpawnedTask;
 use datafusion::error::DataFusionError;
+use futures::future::{Either, select};
 use tokio::runtime::Runtime;
+use tokio::sync::Notify;
 
 use crate::error::Error;
 use crate::provider::error::from_datafusion;
@@ -104,14 +107,39 @@ fn interruptible<T: Send + 'static>(
     work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
     runtime.block_on(async move {
+        let stop = Box::pin(interrupts().notified());
         let task = Box::pin(SpawnedTask::spawn(work).join_unwind());
-        let stop = Box::pin(tokio::signal::ctrl_c());
-        match futures::future::select(task, stop).await {
-            futures::future::Either::Left((Ok(done), _)) => done,
-            futures::future::Either::Left((Err(error), _)) => Err(Failure::new(error.to_string())),
-            futures::future::Either::Right(_) => Err(Failure::new("interrupted")),
+        match select(task, stop).await {
+            Either::Left((Ok(done), _)) => done,
+            Either::Left((Err(error), _)) => Err(Failure::new(error)),
+            Either::Right(_) => Err(Failure::new("interrupted")),
         }
     })
+}
+
+/// Tells, from its first use on, whoever waits that the user has pressed Ctrl-C.
+///
+/// Signals are awaited on a thread of their own: among the workers, a busy one may be the one that ought
+/// to look for them.
+fn interrupts() -> &'static Notify {
+    static INTERRUPTS: LazyLock<Arc<Notify>> = LazyLock::new(|| {
+        let notify = Arc::new(Notify::new());
+        let told = Arc::clone(&notify);
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()?;
+            runtime.block_on(async {
+                // Where signals cannot be awaited, Ctrl-C ends the process, which is as good.
+                while tokio::signal::ctrl_c().await.is_ok() {
+                    told.notify_waiters();
+                }
+            });
+            io::Result::Ok(())
+        });
+        notify
+    });
+    &INTERRUPTS
 }
 
 /// Why a request was not fulfilled.

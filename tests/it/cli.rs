@@ -441,3 +441,25 @@ fn a_csv_file_joins_beside_a_database() {
     .ok();
     assert_eq!(out, "capital,n\nParis,5\nSantiago,1\n");
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_failure() {
+    use std::io::{BufRead, BufReader};
+    let shell = people();
+    let endless = "SELECT a.e FROM db.datoms a, generate_series(1, 1000000)";
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+        .args(sql("csv", endless))
+        .current_dir(shell.dir())
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap())
+        .read_line(&mut line)
+        .unwrap();
+    assert_eq!(line, "e\n");
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stderr, b"");
+}
