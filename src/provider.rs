@@ -22,6 +22,8 @@ pub(crate) mod error;
 pub(crate) mod meta;
 mod pushdown;
 mod star;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
