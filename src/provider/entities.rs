@@ -13,6 +13,8 @@
 //! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
 //! the namespace.
 
+mod filters;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -30,18 +32,19 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
 
-use super::arrow::{column_field, is_costly, value_field};
+use self::filters::{Filter, Found, Planned, avet_ranges, one_value, weight};
+use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
-use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
+use super::pushdown::{self, classify};
 use super::star::run::Span;
 use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
-use crate::value::{Value, ValueType};
+use crate::value::ValueType;
 
 /// Entities that are looked up one by one rather than scanned for, at most.
 const ONE_BY_ONE_MAX: u64 = 256;
@@ -636,58 +639,6 @@ impl EntityTable {
     }
 }
 
-/// What the filters of a scan amount to.
-struct Planned {
-    /// Filters to be evaluated.
-    filters: Vec<Filter>,
-    /// The entities that they leave.
-    span: Span,
-    /// What they say about `db_id`.
-    ids: Option<Ranges>,
-    /// Whether there was a filter at all.
-    any: bool,
-}
-
-impl Planned {
-    /// The entities that filters name one by one, if they are few.
-    fn named(&self) -> Option<Vec<i64>> {
-        let mut named = Vec::new();
-        for (first, last) in self.ids.as_ref()?.longs() {
-            let room = ONE_BY_ONE_MAX - named.len() as u64;
-            if last.abs_diff(first) >= room.min(8) {
-                return None;
-            }
-            named.extend(first..=last);
-        }
-        Some(named)
-    }
-}
-
-struct Filter {
-    /// Over the columns of the table.
-    expr: Arc<dyn PhysicalExpr>,
-    /// Columns of the table, ascending.
-    columns: Vec<usize>,
-    narrowing: Option<Narrowing>,
-    rejects_null: bool,
-}
-
-impl Filter {
-    fn is_on(&self, column: &str) -> bool {
-        self.narrowing
-            .as_ref()
-            .is_some_and(|narrowing| narrowing.column == column)
-    }
-
-    fn is_exact_on(&self, column: &str) -> bool {
-        self.is_on(column)
-            && self
-                .narrowing
-                .as_ref()
-                .is_some_and(|narrowing| narrowing.exact)
-    }
-}
-
 /// How rows are found; see the [module page](self).
 enum Route {
     /// Only their number is asked for, and it is known.
@@ -703,72 +654,6 @@ enum Route {
         rows: u64,
         one_by_one: bool,
     },
-}
-
-/// What an index answers.
-struct Found {
-    column: usize,
-    ranges: Vec<Range>,
-    rows: u64,
-}
-
-/// What reading and showing an attribute costs, roughly.
-fn weight(attribute: &Attribute) -> usize {
-    let values = match attribute.value_type {
-        ValueType::Boolean
-        | ValueType::Long
-        | ValueType::Ref
-        | ValueType::Instant
-        | ValueType::Double
-        | ValueType::Float => 1,
-        _ if is_costly(attribute) => 6,
-        _ => 4,
-    };
-    if attribute.is_many() {
-        4 * values
-    } else {
-        values
-    }
-}
-
-/// The datoms of an attribute with these values, in AVET.
-fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
-    let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
-    let open = || {
-        Some(Edge {
-            at: Components::all().a(attribute.id),
-            inclusive: true,
-        })
-    };
-    let edge = |end: &Option<pushdown::End>| match end {
-        Some(end) => Some(Edge {
-            at: of(&end.value),
-            inclusive: end.inclusive,
-        }),
-        None => open(),
-    };
-    ranges
-        .intervals()
-        .iter()
-        .map(|interval| Range {
-            from: edge(&interval.low),
-            to: edge(&interval.high),
-        })
-        .collect()
-}
-
-/// Whether ranges of AVET hold at most a single value, and so ascend by entity.
-fn one_value(ranges: &[Range]) -> bool {
-    match ranges {
-        [] => true,
-        [
-            Range {
-                from: Some(from),
-                to: Some(to),
-            },
-        ] => from == to && from.at.v.is_some(),
-        _ => false,
-    }
 }
 
 #[async_trait]

@@ -16,7 +16,7 @@ use arrow::compute::{BatchCoalescer, filter, prep_null_mask_filter};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, ScalarBuffer};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
