@@ -307,7 +307,7 @@ impl fmt::Debug for BranchSchema {
         f.debug_struct("BranchSchema")
             .field("name", &self.name)
             .field("db", &self.db)
-            .finish()
+            .finish_non_exhaustive()
     }
 }
 

@@ -321,6 +321,7 @@ impl Db {
     }
 
     /// How many entities have an attribute of a namespace, if this value keeps count.
+    #[cfg(feature = "query")]
     pub(crate) fn entities_in(&self, namespace: &str) -> Option<u64> {
         let counts = self.0.since.is_none() && !self.0.history;
         counts.then(|| self.0.tables.get(namespace).copied().unwrap_or(0))

@@ -131,6 +131,10 @@ impl Federation {
     /// Its `sql` method plans with DataFusion's parser, which reads no version clause; [`Federation::sql`]
     /// and [`Federation::sql_in`] do. Names with a basis, `"sales@t=3".invoice`, work in both. What a
     /// name stands for is decided once a session.
+    ///
+    /// # Panics
+    ///
+    /// Never: a catalog in memory takes any schema.
     pub fn session_context(&self) -> SessionContext {
         let config = session_config()
             .with_default_catalog_and_schema(CATALOG, PUBLIC)
@@ -143,9 +147,9 @@ impl Federation {
         let public =
             PublicSchema::new(self.foreign.clone(), Arc::clone(&self.databases), functions);
         let others = MemoryCatalogProvider::new();
-        others
-            .register_schema(PUBLIC, Arc::new(public))
-            .expect("a catalog in memory takes any schema");
+        // A catalog in memory takes any schema.
+        let registered = others.register_schema(PUBLIC, Arc::new(public));
+        debug_assert!(registered.is_ok());
         let catalog = DatabaseCatalog::new(Arc::clone(&self.databases), Arc::new(others));
         context.register_catalog(CATALOG, Arc::new(catalog));
         context

@@ -29,9 +29,8 @@ pub use inner::{Child, Inner};
 pub use leaf::Leaf;
 pub use loader::Loader;
 #[cfg(feature = "query")]
-pub use loader::Loads;
-#[cfg(feature = "query")]
-pub use values::{Kind, ValueArray};
+pub use values::Kind;
+pub use values::ValueArray;
 pub use writer::NodeWriter;
 
 /// The newest format version of canonical bytes.

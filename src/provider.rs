@@ -8,6 +8,7 @@
 //! | [`star`] | the scan itself |
 //! | [`datoms`] | `datoms` and `datoms_history`: every fact as a row |
 //! | [`meta`] | `transactions`, `attributes` and `idents` |
+//! | [`measured`] | what a scan costs |
 //! | [`error`] | errors on their way through DataFusion |
 //!
 //! Above [`db`](crate::db), below [`catalog`](crate::catalog), which says what tables there are and what they
@@ -19,6 +20,7 @@ pub(crate) mod arrow;
 pub(crate) mod datoms;
 mod entities;
 pub(crate) mod error;
+mod measured;
 pub(crate) mod meta;
 mod pushdown;
 mod star;

@@ -194,9 +194,10 @@ impl Schema {
             .filter(|(distance, _)| *distance <= 1 + ident.as_str().len() / 5)
             .collect();
         near.sort();
-        if near.is_empty() {
+        let Some(nearest) = near.first().map(|(distance, _)| *distance) else {
             return format!("there is no attribute {ident}");
-        }
+        };
+        near.retain(|(distance, _)| *distance == nearest);
         let near: Vec<_> = near
             .iter()
             .take(3)

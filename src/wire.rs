@@ -64,9 +64,10 @@ impl Writer {
     }
 
     /// Seven bits a byte, least significant first; 1 to 10 bytes.
+    #[allow(clippy::cast_possible_truncation, reason = "seven bits at a time")]
     pub fn varint(&mut self, mut value: u64) {
         while value >= 0x80 {
-            self.bytes.push((value as u8) | 0x80);
+            self.bytes.push((value & 0x7f) as u8 | 0x80);
             value >>= 7;
         }
         self.bytes.push(value as u8);
@@ -206,12 +207,12 @@ impl<'a> Reader<'a> {
 
 /// Maps small magnitudes of either sign to small numbers.
 pub fn zigzag(value: i64) -> u64 {
-    ((value << 1) ^ (value >> 63)) as u64
+    ((value << 1) ^ (value >> 63)).cast_unsigned()
 }
 
 /// The inverse of [`zigzag`].
 pub fn unzigzag(value: u64) -> i64 {
-    ((value >> 1) as i64) ^ -((value & 1) as i64)
+    (value >> 1).cast_signed() ^ -(value & 1).cast_signed()
 }
 
 #[cfg(test)]

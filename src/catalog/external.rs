@@ -12,7 +12,6 @@ use datafusion::datasource::file_format::parquet::ParquetFormat;
 use datafusion::datasource::listing::{
     ListingOptions, ListingTable, ListingTableConfig, ListingTableUrl,
 };
-use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use url::Url;
 
@@ -47,7 +46,7 @@ pub(crate) async fn file_table(
         let config = ListingTableConfig::new(url)
             .with_listing_options(options)
             .with_schema(schema);
-        Ok::<_, DataFusionError>(ListingTable::try_new(config)?)
+        ListingTable::try_new(config)
     };
     let table = read
         .await

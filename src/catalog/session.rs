@@ -13,7 +13,7 @@ use super::time_travel::{self, Names, Statements};
 
 /// The settings that differ from DataFusion's.
 ///
-/// `information_schema` is there, and the dialect is PostgreSQL's. Text stays in string views, as
+/// `information_schema` is there, and the dialect is that of `PostgreSQL`. Text stays in string views, as
 /// tables hand it out.
 pub(crate) fn session_config() -> SessionConfig {
     let mut config = SessionConfig::new().with_information_schema(true);

@@ -14,7 +14,7 @@ use crate::store::Store;
 /// Make a new database.
 #[derive(Args, Debug)]
 pub(super) struct Create {
-    /// Where: a path, memory:NAME, s3://bucket/prefix, …; #BRANCH names its first branch, else main
+    /// Where, as a path or any other address; #BRANCH names its first branch, else main
     url: String,
 }
 

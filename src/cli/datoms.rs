@@ -6,6 +6,7 @@ use clap::{Args, ValueEnum};
 use datomfusion_datalog::edn::{self, Edn, Form};
 use futures::stream::TryStreamExt;
 
+use super::sql::is_option;
 use super::{Failure, Out};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::Db;
@@ -63,6 +64,9 @@ impl Order {
 impl Datoms {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
         let db = Db::open_url(&self.url).await?;
+        if let Some(option) = self.components.iter().find(|text| is_option(text)) {
+            return Err(Failure::usage(format!("there is no option {option}")));
+        }
         if self.components.len() > 4 {
             return Err(Failure::usage(
                 "a datom has four components to give: e, a, v and tx",

@@ -99,7 +99,7 @@ struct Rows {
     keys: Vec<String>,
     buffer: String,
     scratch: String,
-    rows: usize,
+    written: usize,
 }
 
 impl Rows {
@@ -118,7 +118,7 @@ impl Rows {
             keys: keys.collect(),
             buffer: String::new(),
             scratch: String::new(),
-            rows: 0,
+            written: 0,
         };
         if format == Format::Csv {
             for at in 0..rows.keys.len() {
@@ -132,13 +132,13 @@ impl Rows {
 
     fn push(&mut self, batch: &RecordBatch) -> Result<(), Failure> {
         for row in 0..batch.num_rows() {
-            self.buffer.push_str(match (self.format, self.rows) {
+            self.buffer.push_str(match (self.format, self.written) {
                 (Format::Json | Format::Edn, 0) => "[",
                 (Format::Json, _) => ",\n ",
                 (Format::Edn, _) => "\n ",
                 _ => "",
             });
-            self.rows += 1;
+            self.written += 1;
             match self.format {
                 Format::Csv => self.push_csv(batch, row)?,
                 Format::Edn => self.push_object(batch, row, Notation::Edn)?,
@@ -187,7 +187,7 @@ impl Rows {
     }
 
     fn finish(&mut self) {
-        match (self.format, self.rows) {
+        match (self.format, self.written) {
             (Format::Json | Format::Edn, 0) => self.buffer.push_str("[]\n"),
             (Format::Json | Format::Edn, _) => self.buffer.push_str("]\n"),
             _ => {}

@@ -33,6 +33,9 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn run(self, runtime: &Runtime) -> Result<(), Failure> {
+        if let Some(option) = self.query.as_ref().filter(|query| is_option(query)) {
+            return Err(Failure::usage(format!("there is no option {option}")));
+        }
         let Self {
             databases,
             tables,
@@ -85,6 +88,11 @@ async fn attach(
             .map_err(|error| Failure::from(error).of(format!("--table {name}")))?;
     }
     Ok(federation)
+}
+
+/// Whether a text was meant as an option. As a statement it would be nothing but a comment.
+pub(super) fn is_option(text: &str) -> bool {
+    text.starts_with("--") && text.len() > 2 && !text.contains(char::is_whitespace)
 }
 
 /// Splits `NAME=REST` at the first equals sign: a basis has some of its own.

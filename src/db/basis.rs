@@ -300,6 +300,10 @@ pub fn split_url(text: &str) -> Result<(String, BasisSpec)> {
 /// # Errors
 ///
 /// [`Error::Invalid`] if what follows the first `#` or `@` is not a basis.
+#[cfg_attr(
+    not(feature = "query"),
+    allow(dead_code, reason = "schema names are the host's")
+)]
 pub fn split_name(text: &str) -> Result<(String, BasisSpec)> {
     let cut = text.find(['#', '@']).unwrap_or(text.len());
     Ok((unescape_marks(&text[..cut]), text[cut..].parse()?))

@@ -58,6 +58,7 @@ impl Db {
     }
 
     /// Every datom of this value's past: what holds, what was superseded, and the retractions.
+    #[must_use]
     pub fn history(&self) -> Self {
         self.viewed(self.0.since, true)
     }

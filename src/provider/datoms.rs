@@ -149,9 +149,12 @@ impl TableProvider for DatomTable {
         &self,
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
-        let decide = |filter: &&Expr| match access::narrows(filter) {
-            true => TableProviderFilterPushDown::Inexact,
-            false => TableProviderFilterPushDown::Unsupported,
+        let decide = |filter: &&Expr| {
+            if access::narrows(filter) {
+                TableProviderFilterPushDown::Inexact
+            } else {
+                TableProviderFilterPushDown::Unsupported
+            }
         };
         Ok(filters.iter().map(decide).collect())
     }

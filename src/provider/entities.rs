@@ -13,7 +13,7 @@
 //! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
 //! the namespace.
 
-mod filters;
+mod route;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -32,10 +32,10 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
 
-use self::filters::{Filter, Found, Planned, avet_ranges, one_value, weight};
+use self::route::{Found, Route, avet_ranges, one_value, weight};
 use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
-use super::pushdown::{self, classify};
+use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
 use super::star::run::Span;
 use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
@@ -639,21 +639,56 @@ impl EntityTable {
     }
 }
 
-/// How rows are found; see the [module page](self).
-enum Route {
-    /// Only their number is asked for, and it is known.
-    Counted,
-    /// The entities that have the attribute of a column.
-    Column(usize),
-    Union,
-    Facts(Option<Vec<Range>>),
-    Ids(Vec<i64>),
-    Index {
-        column: usize,
-        ranges: Vec<Range>,
-        rows: u64,
-        one_by_one: bool,
-    },
+/// What the filters of a scan amount to.
+struct Planned {
+    /// Filters to be evaluated.
+    filters: Vec<Filter>,
+    /// The entities that they leave.
+    span: Span,
+    /// What they say about `db_id`.
+    ids: Option<Ranges>,
+    /// Whether there was a filter at all.
+    any: bool,
+}
+
+impl Planned {
+    /// The entities that filters name one by one, if they are few.
+    fn named(&self) -> Option<Vec<i64>> {
+        let mut named = Vec::new();
+        for (first, last) in self.ids.as_ref()?.longs() {
+            let room = ONE_BY_ONE_MAX - named.len() as u64;
+            if last.abs_diff(first) >= room.min(8) {
+                return None;
+            }
+            named.extend(first..=last);
+        }
+        Some(named)
+    }
+}
+
+struct Filter {
+    /// Over the columns of the table.
+    expr: Arc<dyn PhysicalExpr>,
+    /// Columns of the table, ascending.
+    columns: Vec<usize>,
+    narrowing: Option<Narrowing>,
+    rejects_null: bool,
+}
+
+impl Filter {
+    fn is_on(&self, column: &str) -> bool {
+        self.narrowing
+            .as_ref()
+            .is_some_and(|narrowing| narrowing.column == column)
+    }
+
+    fn is_exact_on(&self, column: &str) -> bool {
+        self.is_on(column)
+            && self
+                .narrowing
+                .as_ref()
+                .is_some_and(|narrowing| narrowing.exact)
+    }
 }
 
 #[async_trait]

@@ -245,48 +245,42 @@ impl Transactions {
         ];
         for attribute in &self.carried {
             let run = of_transactions(attribute.id);
-            let said = self
-                .db
-                .collect(Index::Aevt, &run)
-                .await
-                .map_err(into_datafusion)?;
-            arrays.push(self.aligned(attribute, &said, &transactions)?);
+            let said = self.db.collect(Index::Aevt, &run).await;
+            let mut said = said.map_err(into_datafusion)?;
+            // A `since` view may know what was said later about a transaction that it does not show.
+            said.retain(|datom| transactions.binary_search(&datom.e.0).is_ok());
+            arrays.push(aligned(attribute, &said, &transactions)?);
         }
         Ok(RecordBatch::try_new(Arc::clone(&self.schema), arrays)?)
     }
+}
 
-    /// The values of an attribute beside the transactions that have them; both ascend. No other entity is
-    /// among `said`, because every transaction has an instant.
-    fn aligned(
-        &self,
-        attribute: &Attribute,
-        said: &[Datom],
-        transactions: &[i64],
-    ) -> Result<ArrayRef> {
-        let leaf = Leaf::from_datoms(said);
-        let (mut places, mut lengths) = (Vec::new(), Vec::new());
-        let mut at = 0;
-        for tx in transactions {
-            let start = at + said[at..].partition_point(|datom| datom.e.0 < *tx);
-            at = start + said[start..].partition_point(|datom| datom.e.0 == *tx);
-            places.push((start < at).then(|| u32::try_from(start).unwrap_or(u32::MAX)));
-            lengths.push(at - start);
-        }
-        let array = |picks: Picks| arrow::array(attribute, &leaf, &picks).map_err(into_datafusion);
-        if !attribute.is_many() {
-            return array(Picks::Rows(places.into()));
-        }
-        let values = array(Picks::Run(0..said.len()))?;
-        let nulls: NullBuffer = lengths.iter().map(|length| *length > 0).collect();
-        let offsets = OffsetBuffer::from_lengths(lengths);
-        let item = Arc::new(arrow::item_field(attribute));
-        Ok(Arc::new(ListArray::try_new(
-            item,
-            offsets,
-            values,
-            Some(nulls),
-        )?))
+/// The values of an attribute beside the transactions that have them; both ascend, and no other
+/// entity is among `said`.
+fn aligned(attribute: &Attribute, said: &[Datom], transactions: &[i64]) -> Result<ArrayRef> {
+    let leaf = Leaf::from_datoms(said);
+    let (mut places, mut lengths) = (Vec::new(), Vec::new());
+    let mut at = 0;
+    for tx in transactions {
+        let start = at + said[at..].partition_point(|datom| datom.e.0 < *tx);
+        at = start + said[start..].partition_point(|datom| datom.e.0 == *tx);
+        places.push((start < at).then(|| u32::try_from(start).unwrap_or(u32::MAX)));
+        lengths.push(at - start);
     }
+    let array = |picks: Picks| arrow::array(attribute, &leaf, &picks).map_err(into_datafusion);
+    if !attribute.is_many() {
+        return array(Picks::Rows(places.into()));
+    }
+    let values = array(Picks::Run(0..said.len()))?;
+    let nulls: NullBuffer = lengths.iter().map(|length| *length > 0).collect();
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    let item = Arc::new(arrow::item_field(attribute));
+    Ok(Arc::new(ListArray::try_new(
+        item,
+        offsets,
+        values,
+        Some(nulls),
+    )?))
 }
 
 impl fmt::Debug for Transactions {

@@ -19,31 +19,27 @@ mod reader;
 pub(super) mod run;
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Statistics, stats::Precision};
 use datafusion::error::Result;
-use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSortExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, Count, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
-};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Partitioning};
-use futures::Stream;
 use futures::stream::{self, BoxStream, StreamExt};
 
 use self::reader::Reader;
 use self::run::Span;
+use super::measured::Measured;
 use crate::db::Db;
 use crate::index::Range;
 use crate::schema::Attribute;
@@ -308,17 +304,14 @@ impl ExecutionPlan for StarScanExec {
             })
             .boxed()
         };
-        let counter =
-            |name: &'static str| MetricBuilder::new(&self.metrics).counter(name, partition);
-        Ok(Box::pin(Measured {
+        let (schema, db) = (Arc::clone(&spec.schema), spec.db.clone());
+        Ok(Box::pin(Measured::new(
             batches,
-            schema: Arc::clone(&spec.schema),
-            db: spec.db.clone(),
-            baseline: BaselineMetrics::new(&self.metrics, partition),
-            nodes_read: counter("nodes_read"),
-            bytes_fetched: counter("bytes_fetched"),
-            cache_hits: counter("cache_hits"),
-        }))
+            schema,
+            db,
+            &self.metrics,
+            partition,
+        )))
     }
 }
 
@@ -338,44 +331,4 @@ fn counted(
             Ok(batch?)
         })
         .boxed()
-}
-
-/// A partition being read, and what that costs.
-struct Measured {
-    batches: BoxStream<'static, Result<RecordBatch>>,
-    schema: SchemaRef,
-    db: Db,
-    baseline: BaselineMetrics,
-    nodes_read: Count,
-    bytes_fetched: Count,
-    cache_hits: Count,
-}
-
-impl Stream for Measured {
-    type Item = Result<RecordBatch>;
-
-    /// Loads are counted for the whole process; those between the begin and the end of a poll are this
-    /// scan's, unless other threads read at the same moment.
-    fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let this = &mut *self;
-        let before = this.db.loader().loads();
-        let polled = {
-            let _timer = this.baseline.elapsed_compute().timer();
-            this.batches.as_mut().poll_next(context)
-        };
-        let after = this.db.loader().loads();
-        let less =
-            |after: u64, before: u64| usize::try_from(after.saturating_sub(before)).unwrap_or(0);
-        this.nodes_read.add(less(after.nodes, before.nodes));
-        this.bytes_fetched
-            .add(less(after.frame_bytes, before.frame_bytes));
-        this.cache_hits.add(less(after.hits, before.hits));
-        this.baseline.record_poll(polled)
-    }
-}
-
-impl RecordBatchStream for Measured {
-    fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
-    }
 }

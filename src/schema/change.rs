@@ -8,6 +8,10 @@ use crate::value::ValueType;
 
 /// What a change of an attribute asks for before it may be committed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[allow(
+    clippy::struct_excessive_bools,
+    reason = "a set of independent demands"
+)]
 pub(crate) struct Demands {
     /// No two entities may share a value.
     pub(crate) values_unique: bool,

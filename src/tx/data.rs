@@ -187,15 +187,15 @@ impl Flattener<'_> {
     }
 
     fn list(&mut self, parts: &[Form]) -> Refusal<()> {
-        let (operation, arguments) = match parts.split_first() {
-            Some((
-                Form {
-                    edn: Edn::Keyword(operation),
-                    ..
-                },
-                arguments,
-            )) => (operation, arguments),
-            _ => return Err(format!("a list begins with an operation: {OPERATIONS}")),
+        let Some((
+            Form {
+                edn: Edn::Keyword(operation),
+                ..
+            },
+            arguments,
+        )) = parts.split_first()
+        else {
+            return Err(format!("a list begins with an operation: {OPERATIONS}"));
         };
         let action = match (operation.as_str(), arguments) {
             ("db/add", [e, a, v]) => {

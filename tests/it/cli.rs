@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::support::shell::Shell;
+use crate::support::shell::{Shell, ask, chinook, datomfusion};
 
-const SCHEMA: &str = r#"[
+const SCHEMA: &str = r"[
  {:db/ident :person/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one
   :db/unique :db.unique/identity}
  {:db/ident :person/born :db/valueType :db.type/instant :db/cardinality :db.cardinality/one}
@@ -12,7 +12,7 @@ const SCHEMA: &str = r#"[
  {:db/ident :person/friend :db/valueType :db.type/ref :db/cardinality :db.cardinality/many}
  {:db/ident :person/tag :db/valueType :db.type/keyword :db/cardinality :db.cardinality/many}
  {:db/ident :audit/by :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
-]"#;
+]";
 
 const PEOPLE: &str = r#"[
  {:db/id "datomic.tx" :db/txInstant #inst "2030-01-01" :audit/by "Eve"}
@@ -101,7 +101,7 @@ fn a_statement_may_come_from_a_file_or_a_pipe() {
         expected
     );
     let piped = shell.run_with_input(&before, "SELECT count(*) AS n FROM db.person");
-    assert_eq!((piped.code, piped.stdout.as_str()), (Some(0), expected));
+    assert_eq!(piped.ok(), expected);
     // The text begins with a hyphen, and is no option.
     assert_eq!(
         shell.ok(&sql("json", "-- why not\nSELECT 2 AS n")),
@@ -160,16 +160,16 @@ fn a_refused_file_names_itself_the_form_and_what_was_committed() {
         "[{:person/name \"Dora\"}\n {:person/nmae \"Emil\"}]",
     );
     let said = shell.run(&["transact", "people", "good.edn", "bad.edn"]);
-    assert_eq!(said.code, Some(1));
-    assert!(said.stdout.starts_with("good.edn: t=3, "), "{said:?}");
+    assert!(said.out.starts_with("good.edn: t=3, "), "{said:?}");
+    let said = said.failed(1);
     for part in [
         "bad.edn",
         ":person/nmae",
-        "did you mean :person/name?",
+        "did you mean :person/name",
         "line 2",
         "committed before: good.edn",
     ] {
-        assert!(said.stderr.contains(part), "{part} in {}", said.stderr);
+        assert!(said.contains(part), "{part} in {said}");
     }
     let names = shell.rows(
         &["db=people"],
@@ -229,14 +229,14 @@ fn errors_say_what_there_is() {
         ),
     ] {
         let said = ask(query);
-        parts
-            .iter()
-            .for_each(|part| assert!(said.contains(part), "{query}: {part} in {said}"));
+        for part in parts {
+            assert!(said.contains(part), "{query}: {part} in {said}");
+        }
     }
     for (arguments, part) in [
         (
             &["datoms", "people", "--index", "aevt", ":person/nmae"][..],
-            "did you mean :person/name?",
+            "did you mean :person/name",
         ),
         (
             &["datoms", "people", "--index", "avet", ":person/name", "12"],
@@ -274,10 +274,11 @@ fn what_makes_no_sense_exits_with_2() {
         &["sql", "--db", "db=people", ""],
         &["transact", "people@t=1", "schema.edn"],
         &["create", "other@t=1"],
+        &["datoms", "people", "--indx", "avet"],
         &["datoms", "people", "1", "2", "3", "4", "5"],
     ] {
         let answer = shell.run(arguments);
-        assert_eq!(answer.code, Some(2), "{arguments:?}: {answer:?}");
+        assert_eq!(answer.code, 2, "{arguments:?}: {answer:?}");
     }
 }
 
@@ -360,4 +361,83 @@ fn the_demo_runs_twice_and_its_advice_works() {
         }
     }
     assert!(ran >= 5, "{again}");
+}
+
+#[test]
+fn a_version_clause_that_cannot_be_honoured_is_refused() {
+    for sql in [
+        "WITH c AS (SELECT 1 x) SELECT * FROM c VERSION AS OF 1",
+        "SELECT * FROM \"sales@t=1\".invoice VERSION AS OF 1",
+        "SELECT * FROM sales.invoice FOR SYSTEM_TIME AS OF now()",
+        "SELECT * FROM sales.invoice VERSION AS OF 'x'",
+        "DROP TABLE sales.invoice",
+    ] {
+        ask(sql).failed(1);
+    }
+}
+
+#[test]
+fn overflow_is_an_error_and_never_a_wrap() {
+    for sql in [
+        "SELECT 9223372036854775807 + 1",
+        "SELECT sum(x) FROM (VALUES (9223372036854775807), (1)) t(x)",
+        "SELECT (id + 9223372036854775807) * 2 FROM sales.invoice",
+    ] {
+        let error = ask(sql).failed(1);
+        assert!(error.to_lowercase().contains("overflow"), "{error}");
+    }
+}
+
+#[test]
+fn an_address_that_is_not_there_is_named() {
+    let error = datomfusion(&["stats", "/nowhere/at/all"]).failed(1);
+    assert!(error.contains("/nowhere/at/all"), "{error}");
+    let error = datomfusion(&["stats", "gopher://x/y"]).failed(1);
+    assert!(
+        error.contains("gopher") && error.contains("s3://"),
+        "{error}"
+    );
+    assert_eq!(datomfusion(&["sql", "--nonsense"]).code, 2);
+}
+
+#[test]
+fn a_refused_transaction_exits_with_one_and_names_the_form() {
+    let (catalog, _) = chinook();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("bad.edn");
+    for (text, parts) in [
+        (
+            "[{:artist/id \"seven\"}]",
+            &[":artist/id", "long", "\"seven\""][..],
+        ),
+        ("[{:artist/nam \"x\"}]", &[":artist/nam", ":artist/name"]),
+        ("[{:artist/id 1\n  :artist/name]", &["line 2", "^"]),
+    ] {
+        std::fs::write(&file, text).unwrap();
+        let error = datomfusion(&["transact", catalog, file.to_str().unwrap()]).failed(1);
+        for part in parts {
+            assert!(error.contains(part), "{error}\nlacks {part}");
+        }
+    }
+}
+
+#[test]
+fn a_csv_file_joins_beside_a_database() {
+    let (_, sales) = chinook();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("capitals.csv");
+    std::fs::write(&file, "country,capital\nFrance,Paris\nChile,Santiago\n").unwrap();
+    let out = datomfusion(&[
+        "sql",
+        "--db",
+        &format!("sales={sales}"),
+        "--table",
+        &format!("capitals={}", file.display()),
+        "--format",
+        "csv",
+        "SELECT capital, count(*) n FROM sales.customer c JOIN capitals ON c.country = capitals.country \
+         GROUP BY 1 ORDER BY 1",
+    ])
+    .ok();
+    assert_eq!(out, "capital,n\nParis,5\nSantiago,1\n");
 }

@@ -1,6 +1,6 @@
 //! Many databases, many moments and foreign files in one statement, through the library.
 
-use datafusion::arrow::array::{Array, Int64Array, StringViewArray};
+use datafusion::arrow::array::{Array, Int64Array, RecordBatch, StringViewArray};
 use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::prelude::SessionContext;
 use datomfusion::{Connection, Db, Federation, Store};
@@ -206,14 +206,18 @@ async fn the_text_of_a_value_matches_its_typed_column() {
         ("bytes", "#bytes \"00ff\"", "v_bytes", "00ff"),
         ("uri", "#uri \"x:y\"", "v_uri", "x:y"),
     ];
-    let schema: String = types.iter().map(|(name, ..)| format!(
-        "{{:db/ident :v/{name} :db/valueType :db.type/{name} :db/cardinality :db.cardinality/one}}"
-    )).collect();
+    let attribute = |name: &str| {
+        format!(
+            "{{:db/ident :v/{name} :db/valueType :db.type/{name} \
+              :db/cardinality :db.cardinality/one}}"
+        )
+    };
+    let schema: Vec<String> = types.iter().map(|(name, ..)| attribute(name)).collect();
+    let schema = schema.join(" ");
     transact(&conn, &format!("[{schema}]")).await;
-    let facts: String = types
-        .iter()
+    let facts = types
         .map(|(name, edn, ..)| format!(":v/{name} {edn} "))
-        .collect();
+        .concat();
     let long = "x".repeat(3000);
     transact(
         &conn,
@@ -252,7 +256,7 @@ async fn datoms_agree_with_the_index() {
         .await
         .unwrap();
     assert_eq!(
-        batches.iter().map(|batch| batch.num_rows()).sum::<usize>(),
+        batches.iter().map(RecordBatch::num_rows).sum::<usize>(),
         facts.len()
     );
     for batch in &batches {

@@ -35,7 +35,7 @@ fn entity(n: u64) -> String {
             :all/uuid #uuid "00000000-0000-0000-0000-{n:012}" :all/instant #inst "2020-01-{:02}"
             :all/ref [[:all/id {}]] :all/bytes #bytes "00ff{:02x}" :all/uri "http://example.com/{n}"
             :all/tuple [{n} nil]}}]"#,
-        n % 2 == 0,
+        n.is_multiple_of(2),
         if n == 3 {
             "long ".repeat(400)
         } else {

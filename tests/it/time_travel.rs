@@ -2,6 +2,8 @@
 
 use datomfusion::{Connection, Entid, Store, TimePoint};
 
+use futures::StreamExt;
+
 use crate::support::model::Model;
 use crate::support::random::Random;
 use crate::support::{create, transact};
@@ -229,7 +231,6 @@ async fn a_tail_overflows_into_trees_by_itself_and_nothing_is_lost() {
                 .entid(&datomfusion::edn::Keyword::new("p/name"))
                 .unwrap()),
         );
-        use futures::StreamExt;
         assert_eq!(names.unwrap().count().await as u64, t - 1, "t={t}");
     }
 }

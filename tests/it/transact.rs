@@ -441,7 +441,7 @@ async fn an_import_is_one_transaction_of_new_entities() {
         r#"[{:person/email "e7" :person/name "taken"}]"#,
     )
     .await;
-    let schema = connection.db().schema().clone();
+    let schema = std::sync::Arc::clone(connection.db().schema());
     let mut import = datomfusion::Import::new(&schema);
     let email = import.attribute("person/email").unwrap();
     let likes = import.attribute("person/likes").unwrap();
@@ -457,7 +457,7 @@ async fn an_import_is_one_transaction_of_new_entities() {
             .is_err()
     );
     for n in 10..3000 {
-        let cent = datomfusion::Value::big_dec(&format!("{n}.5").parse().unwrap()).unwrap();
+        let cent = Value::big_dec(&format!("{n}.5").parse().unwrap()).unwrap();
         let facts = [
             (likes, Value::string("tea")),
             (email, Value::string(format!("e{n}"))),

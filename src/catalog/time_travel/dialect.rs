@@ -1,4 +1,4 @@
-//! PostgreSQL's dialect, with version clauses.
+//! The dialect of `PostgreSQL`, with version clauses.
 
 use std::any::TypeId;
 
@@ -8,7 +8,7 @@ use datafusion::sql::sqlparser::parser::{Parser, ParserError};
 
 /// [`PostgreSqlDialect`] in every respect but one: `FOR SYSTEM_TIME AS OF` and its kin parse.
 ///
-/// Every method that PostgreSQL's dialect defines is passed on, since a default would silently be the
+/// Every method that the dialect of `PostgreSQL` defines is passed on, since a default would silently be the
 /// generic dialect's answer; a test compares the two.
 #[derive(Debug, Default)]
 pub(super) struct TimeTravelDialect(PostgreSqlDialect);

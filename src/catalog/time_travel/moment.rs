@@ -25,7 +25,6 @@ fn ordinal(expr: &Expr) -> Result<TimePoint, String> {
     match expr {
         Expr::Value(value) => match &value.value {
             Value::Number(digits, _) => digits
-                .to_string()
                 .replace('_', "")
                 .parse()
                 .map(TimePoint::T)

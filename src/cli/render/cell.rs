@@ -231,9 +231,9 @@ fn write_bytes(bytes: &[u8], notation: Notation, out: &mut String) {
         Notation::Plain => ("", ""),
     };
     out.push_str(before);
-    bytes
-        .iter()
-        .for_each(|byte| push(out, format_args!("{byte:02x}")));
+    for byte in bytes {
+        push(out, format_args!("{byte:02x}"));
+    }
     out.push_str(after);
 }
 

@@ -13,8 +13,8 @@ use arrow_array::builder::{
     BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
 };
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, Float32Array, Float64Array, Int64Array, RecordBatch,
-    RecordBatchOptions, StringViewArray, TimestampMillisecondArray, UInt32Array, new_null_array,
+    Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
+    UInt32Array, new_null_array,
 };
 use arrow_buffer::BooleanBuffer;
 use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef, TimeUnit};
@@ -133,7 +133,7 @@ pub(super) fn table_schema(db: &Db) -> SchemaRef {
 
 /// Builds the projected columns.
 pub(super) struct Columns {
-    columns: Vec<Column>,
+    projected: Vec<Column>,
     arrow: SchemaRef,
     schema: Arc<Schema>,
 }
@@ -141,7 +141,7 @@ pub(super) struct Columns {
 impl Columns {
     pub(super) fn new(db: &Db, columns: &[Column], arrow: SchemaRef) -> Self {
         Self {
-            columns: columns.to_vec(),
+            projected: columns.to_vec(),
             arrow,
             schema: Arc::clone(db.schema()),
         }
@@ -152,25 +152,25 @@ impl Columns {
         use ValueType::{Bytes, String, Uri};
         let needs =
             |column: &Column| matches!(column, Column::V | Column::Typed(String | Uri | Bytes));
-        self.columns.iter().any(needs)
+        self.projected.iter().any(needs)
     }
 
     /// Some rows of a leaf as a batch.
     pub(super) fn batch(&self, leaf: &Leaf, rows: Range<usize>) -> Result<RecordBatch> {
-        let arrays =
-            self.columns
-                .iter()
-                .zip(self.arrow.fields())
-                .map(|(column, field)| match column {
-                    Column::E => Ok(long(leaf.e().slice(rows.start, rows.len()))),
-                    Column::Tx => Ok(long(leaf.tx().slice(rows.start, rows.len()))),
-                    Column::Added => Ok(added(leaf, &rows)),
-                    Column::A => self.idents(leaf, &rows),
-                    Column::V => self.texts(leaf, &rows),
-                    Column::Typed(value_type) => {
-                        self.typed(leaf, &rows, *value_type, field.data_type())
-                    }
-                });
+        let arrays = self
+            .projected
+            .iter()
+            .zip(self.arrow.fields())
+            .map(|(column, field)| match column {
+                Column::E => Ok(long(leaf.e().slice(rows.start, rows.len()))),
+                Column::Tx => Ok(long(leaf.tx().slice(rows.start, rows.len()))),
+                Column::Added => Ok(added(leaf, &rows)),
+                Column::A => self.idents(leaf, &rows),
+                Column::V => self.texts(leaf, &rows),
+                Column::Typed(value_type) => {
+                    self.typed(leaf, &rows, *value_type, field.data_type())
+                }
+            });
         let arrays = arrays.collect::<Result<Vec<_>>>()?;
         let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         Ok(RecordBatch::try_new_with_options(

@@ -13,11 +13,8 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ExecutionPlan, PlanProperties,
 };
-use datafusion::physical_plan::metrics::{
-    BaselineMetrics, ExecutionPlanMetricsSet, MetricBuilder, MetricsSet,
-};
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions,
 };
@@ -27,6 +24,7 @@ use super::columns::{Column, Columns};
 use crate::db::Db;
 use crate::index::{Index, Range};
 use crate::provider::error::into_datafusion;
+use crate::provider::measured::Measured;
 
 /// Reads the datoms of some ranges: each partition its own, one after the other.
 #[derive(Clone, Debug)]
@@ -144,8 +142,6 @@ impl ExecutionPlan for DatomScanExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        let baseline = BaselineMetrics::new(&self.metrics, partition);
-        let leaves = MetricBuilder::new(&self.metrics).counter("leaves", partition);
         let schema = Arc::clone(self.properties.equivalence_properties().schema());
         let columns = Arc::new(Columns::new(&self.db, &self.columns, Arc::clone(&schema)));
         let (db, index) = (self.db.clone(), self.index);
@@ -159,14 +155,11 @@ impl ExecutionPlan for DatomScanExec {
         let batches = slices
             .and_then(move |slice| {
                 let (columns, loader) = (Arc::clone(&columns), Arc::clone(&loader));
-                let (leaves, timer) = (leaves.clone(), baseline.elapsed_compute().clone());
                 async move {
                     if columns.need_bodies() {
                         let resolved = loader.resolve(&slice.leaf, slice.rows.clone());
                         resolved.await.map_err(into_datafusion)?;
                     }
-                    leaves.add(1);
-                    let _timer = timer.timer();
                     let starts = slice.rows.clone().step_by(batch_rows);
                     let batches: Vec<Result<RecordBatch>> = starts
                         .map(|start| {
@@ -179,9 +172,8 @@ impl ExecutionPlan for DatomScanExec {
             })
             .try_flatten();
         let batches = limited(batches.boxed(), self.fetch);
-        let output = MetricBuilder::new(&self.metrics).output_rows(partition);
-        let counted = batches.inspect_ok(move |batch| output.add(batch.num_rows()));
-        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, counted)))
+        let measured = Measured::new(batches, schema, self.db.clone(), &self.metrics, partition);
+        Ok(Box::pin(measured))
     }
 
     fn metrics(&self) -> Option<MetricsSet> {

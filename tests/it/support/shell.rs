@@ -1,23 +1,112 @@
-//! The command line as a user runs it, in a directory of its own.
+//! The command line, run as a user runs it.
 
 use std::io::Write;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// What a run printed, and its exit code.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) out: String,
+    pub(crate) err: String,
+    pub(crate) code: i32,
+}
+
+impl Run {
+    /// The output of a run that must have succeeded.
+    pub(crate) fn ok(self) -> String {
+        assert_eq!(self.code, 0, "{}", self.err);
+        self.out
+    }
+
+    /// The errors of a run that must have failed with this code.
+    pub(crate) fn failed(self, code: i32) -> String {
+        assert_eq!(self.code, code, "{}{}", self.out, self.err);
+        assert!(self.err.starts_with("error: "), "{}", self.err);
+        self.err
+    }
+}
+
+/// Runs the binary with these arguments.
+pub(crate) fn datomfusion<S: AsRef<std::ffi::OsStr>>(arguments: &[S]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+        .args(arguments)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    Run {
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+        code: output.status.code().unwrap(),
+    }
+}
+
+/// A folder that lasts as long as the tests do.
+fn folder() -> &'static Path {
+    static FOLDER: OnceLock<TempDir> = OnceLock::new();
+    FOLDER.get_or_init(|| tempfile::tempdir().unwrap()).path()
+}
+
+/// Makes a database and transacts files into it, once for each name.
+pub(crate) fn database_of(name: &str, files: &[PathBuf]) -> String {
+    let url = folder().join(name).display().to_string();
+    datomfusion(&["create", &url]).ok();
+    let mut arguments = vec!["transact".to_owned(), url.clone()];
+    arguments.extend(files.iter().map(|file| file.display().to_string()));
+    datomfusion(&arguments).ok();
+    url
+}
+
+/// The carried Chinook databases: the catalogue's address and the sales'.
+pub(crate) fn chinook() -> &'static (String, String) {
+    static CHINOOK: OnceLock<(String, String)> = OnceLock::new();
+    CHINOOK.get_or_init(|| {
+        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/chinook");
+        let files = |names: &[&str]| -> Vec<PathBuf> {
+            names
+                .iter()
+                .map(|name| data.join(format!("{name}.edn")))
+                .collect()
+        };
+        let catalog = database_of("catalog", &files(&["catalog-schema", "catalog"]));
+        let sales = database_of(
+            "sales",
+            &files(&[
+                "sales-schema",
+                "sales-people",
+                "sales-2021",
+                "sales-2022",
+                "sales-2023",
+                "sales-2024",
+                "sales-2025",
+            ]),
+        );
+        (catalog, sales)
+    })
+}
+
+/// Asks both Chinook databases in SQL, in JSON.
+pub(crate) fn ask(sql: &str) -> Run {
+    let (catalog, sales) = chinook();
+    datomfusion(&[
+        "sql",
+        "--db",
+        &format!("catalog={catalog}"),
+        "--db",
+        &format!("sales={sales}"),
+        "--format",
+        "json",
+        sql,
+    ])
+}
+
 /// A directory to run commands in.
 pub(crate) struct Shell {
     dir: TempDir,
-}
-
-/// What a command answered.
-#[derive(Debug)]
-pub(crate) struct Answer {
-    pub(crate) code: Option<i32>,
-    pub(crate) stdout: String,
-    pub(crate) stderr: String,
 }
 
 impl Shell {
@@ -38,12 +127,12 @@ impl Shell {
     }
 
     /// Runs `datomfusion` with these arguments.
-    pub(crate) fn run(&self, arguments: &[&str]) -> Answer {
+    pub(crate) fn run(&self, arguments: &[&str]) -> Run {
         self.run_with_input(arguments, "")
     }
 
     /// [`Shell::run`] with a text on standard input.
-    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Answer {
+    pub(crate) fn run_with_input(&self, arguments: &[&str], input: &str) -> Run {
         let mut child = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
             .args(arguments)
             .current_dir(self.dir())
@@ -55,30 +144,23 @@ impl Shell {
         // A command that reads no input may be gone already.
         let _ = child.stdin.take().unwrap().write_all(input.as_bytes());
         let output = child.wait_with_output().unwrap();
-        Answer {
-            code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+        Run {
+            out: String::from_utf8(output.stdout).unwrap(),
+            err: String::from_utf8(output.stderr).unwrap(),
+            code: output.status.code().unwrap(),
         }
     }
 
-    /// Runs a command that must succeed, and returns what it printed.
+    /// Runs a command that must succeed without complaints, and returns what it printed.
     pub(crate) fn ok(&self, arguments: &[&str]) -> String {
-        let answer = self.run(arguments);
-        assert_eq!(answer.code, Some(0), "{arguments:?}: {answer:?}");
-        assert_eq!(answer.stderr, "", "{arguments:?}");
-        answer.stdout
+        let run = self.run(arguments);
+        assert_eq!(run.err, "", "{arguments:?}");
+        run.ok()
     }
 
     /// Runs a command that must fail, and returns what it said.
     pub(crate) fn fails(&self, arguments: &[&str]) -> String {
-        let answer = self.run(arguments);
-        assert_eq!(answer.code, Some(1), "{arguments:?}: {answer:?}");
-        assert!(
-            answer.stderr.starts_with("error: "),
-            "{arguments:?}: {answer:?}"
-        );
-        answer.stderr
+        self.run(arguments).failed(1)
     }
 
     /// The rows of a statement, each as its values in column order.
@@ -94,24 +176,5 @@ impl Shell {
         rows.into_iter()
             .map(|row| row.into_iter().map(|(_, value)| value).collect())
             .collect()
-    }
-}
-
-/// Whether two answers are the same: numbers by value, instants with or without their zone.
-pub(crate) fn same(left: &Value, right: &Value) -> bool {
-    match (left, right) {
-        (Value::Number(left), Value::Number(right)) => {
-            let (Some(left), Some(right)) = (left.as_f64(), right.as_f64()) else {
-                return false;
-            };
-            (left - right).abs() <= 1e-9 * left.abs().max(right.abs()).max(1.0)
-        }
-        (Value::String(left), Value::String(right)) => {
-            left == right || left.trim_end_matches('Z') == right.trim_end_matches('Z')
-        }
-        (Value::Array(left), Value::Array(right)) => {
-            left.len() == right.len() && left.iter().zip(right).all(|(l, r)| same(l, r))
-        }
-        _ => left == right,
     }
 }

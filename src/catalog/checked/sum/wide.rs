@@ -172,7 +172,9 @@ fn sum_i64(values: &[i64]) -> Wide<i64> {
         if (0..2 * BOUND).contains(&bits) {
             sum.add(plain);
         } else {
-            chunk.iter().for_each(|value| sum.add(*value));
+            for value in chunk {
+                sum.add(*value);
+            }
         }
     }
     sum

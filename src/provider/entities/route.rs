@@ -1,67 +1,26 @@
-//! What the filters of a scan amount to: expressions to evaluate, entities they name, ranges of an index.
+//! How the rows of a scan are found, and what each way costs.
 
-use std::sync::Arc;
-
-use datafusion::physical_expr::PhysicalExpr;
-
-use super::ONE_BY_ONE_MAX;
+use super::super::arrow::is_costly;
+use super::super::pushdown::{self, Ranges};
 use crate::index::{Components, Edge, Range};
-use crate::provider::arrow::is_costly;
-use crate::provider::pushdown::{self, Constraint as Narrowing, Ranges};
-use crate::provider::star::run::Span;
 use crate::schema::Attribute;
 use crate::value::{Value, ValueType};
 
-/// What the filters of a scan amount to.
-pub(super) struct Planned {
-    /// Filters to be evaluated.
-    pub(super) filters: Vec<Filter>,
-    /// The entities that they leave.
-    pub(super) span: Span,
-    /// What they say about `db_id`.
-    pub(super) ids: Option<Ranges>,
-    /// Whether there was a filter at all.
-    pub(super) any: bool,
-}
-
-impl Planned {
-    /// The entities that filters name one by one, if they are few.
-    pub(super) fn named(&self) -> Option<Vec<i64>> {
-        let mut named = Vec::new();
-        for (first, last) in self.ids.as_ref()?.longs() {
-            let room = ONE_BY_ONE_MAX - named.len() as u64;
-            if last.abs_diff(first) >= room.min(8) {
-                return None;
-            }
-            named.extend(first..=last);
-        }
-        Some(named)
-    }
-}
-
-pub(super) struct Filter {
-    /// Over the columns of the table.
-    pub(super) expr: Arc<dyn PhysicalExpr>,
-    /// Columns of the table, ascending.
-    pub(super) columns: Vec<usize>,
-    pub(super) narrowing: Option<Narrowing>,
-    pub(super) rejects_null: bool,
-}
-
-impl Filter {
-    pub(super) fn is_on(&self, column: &str) -> bool {
-        self.narrowing
-            .as_ref()
-            .is_some_and(|narrowing| narrowing.column == column)
-    }
-
-    pub(super) fn is_exact_on(&self, column: &str) -> bool {
-        self.is_on(column)
-            && self
-                .narrowing
-                .as_ref()
-                .is_some_and(|narrowing| narrowing.exact)
-    }
+/// How rows are found; see the [module page](super).
+pub(super) enum Route {
+    /// Only their number is asked for, and it is known.
+    Counted,
+    /// The entities that have the attribute of a column.
+    Column(usize),
+    Union,
+    Facts(Option<Vec<Range>>),
+    Ids(Vec<i64>),
+    Index {
+        column: usize,
+        ranges: Vec<Range>,
+        rows: u64,
+        one_by_one: bool,
+    },
 }
 
 /// What an index answers.
