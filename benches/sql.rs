@@ -1,5 +1,5 @@
 //! Scans of an entity table against DataFusion over the same rows in memory:
-//! `cargo bench --bench sql [-- ROWS]`.
+//! `cargo bench --bench sql [-- ROWS [1]]`; with a 1, each statement is explained and analysed first.
 //!
 //! Everything is warm: nodes lie decoded in the cache, as the rows of the other table lie in batches. Times
 //! are the least of several runs of one partition, without planning. `past` is the same table as of an earlier
@@ -143,6 +143,10 @@ async fn main() {
         let (memory, _) = least(&context, &of("memory"), 15).await;
         print!("{statement:<72} {:>8.2}ms", memory.as_secs_f64() * 1e3);
         for name in ["now", "past"] {
+            if arguments.len() > 1 {
+                let analyzed = format!("explain analyze {}", of(name));
+                context.sql(&analyzed).await.unwrap().show().await.unwrap();
+            }
             let (time, _) = least(&context, &of(name), 15).await;
             let ratio = time.as_secs_f64() / memory.as_secs_f64();
             print!(" {:>8.2}ms {ratio:>5.2}×", time.as_secs_f64() * 1e3);

@@ -200,12 +200,20 @@ impl Leaf {
 
     /// The rows that lie in a range, found by binary search; the rows must be in the order of `index`.
     pub fn range(&self, index: Index, range: &index::Range) -> Range<usize> {
-        let start = range.from.as_ref().map_or(0, |from| {
-            partition_point(0..self.len(), |i| self.lies_before(i, index, from))
-        });
-        let end = range.to.as_ref().map_or(self.len(), |to| {
-            partition_point(start..self.len(), |i| !self.lies_behind(i, index, to))
-        });
+        // Most leaves of a scan lie whole within the range: look at their ends first.
+        let len = self.len();
+        let start = match &range.from {
+            Some(from) if len > 0 && self.lies_before(0, index, from) => {
+                partition_point(1..len, |i| self.lies_before(i, index, from))
+            }
+            _ => 0,
+        };
+        let end = match &range.to {
+            Some(to) if start < len && self.lies_behind(len - 1, index, to) => {
+                partition_point(start..len - 1, |i| !self.lies_behind(i, index, to))
+            }
+            _ => len,
+        };
         start..end
     }
 

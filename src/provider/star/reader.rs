@@ -10,12 +10,13 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::task::Poll;
 
 use arrow::compute::{BatchCoalescer, filter, prep_null_mask_filter};
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions};
 use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, ScalarBuffer};
-use datafusion::error::{DataFusionError, Result};
+use datafusion::error::Result;
 use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -176,7 +177,10 @@ impl Reader {
         match &mut self.rows {
             Rows::Run(run) => {
                 let run = &mut self.runs[*run];
-                run.pass(self.last).await?;
+                if let Some(last) = self.last {
+                    run.pass(last);
+                }
+                run.fill().await?;
                 if run.attribute().is_many() {
                     let by_entity = run.entities().chunk_by(|left, right| left == right);
                     block.entities = by_entity.map(|members| members[0]).take(most).collect();
@@ -193,7 +197,10 @@ impl Reader {
             }
             Rows::Union => {
                 let last = self.last;
-                try_join_all(self.runs.iter_mut().map(|run| run.pass(last))).await?;
+                if let Some(last) = last {
+                    self.runs.iter_mut().for_each(|run| run.pass(last));
+                }
+                fill(self.runs.iter_mut()).await?;
                 block.entities = union(&self.runs, most);
             }
             Rows::Ids {
@@ -413,7 +420,6 @@ impl Reader {
 
     /// Lines up the runs of some slots with a block, together.
     async fn align(&mut self, block: &mut Block, slots: &[usize]) -> Result<()> {
-        let entities = &block.entities[..];
         let places = self
             .runs
             .iter_mut()
@@ -422,15 +428,39 @@ impl Reader {
         let missing = places.filter_map(|(run, (place, aligned))| {
             (aligned.is_none() && slots.contains(&(run + 1))).then_some((place, aligned))
         });
-        let missing: Vec<_> = missing
-            .map(|(run, aligned)| async move {
-                *aligned = Some(run.align(entities).await?);
-                Ok::<_, DataFusionError>(())
-            })
-            .collect();
-        try_join_all(missing).await?;
+        let mut missing: Vec<_> = missing.collect();
+        if let Some(&first) = block.entities.first() {
+            let runs = missing.iter_mut().map(|(run, _)| &mut **run);
+            fill(runs.filter_map(|run| run.must_read(first).then_some(run))).await?;
+        }
+        for (run, aligned) in missing {
+            *aligned = Some(run.align(&block.entities).await?);
+        }
         Ok(())
     }
+}
+
+/// Reads on in those runs that have nothing at hand, together.
+async fn fill<'r>(runs: impl Iterator<Item = &'r mut Run>) -> Result<()> {
+    let mut waiting = Vec::new();
+    for run in runs {
+        if run.is_filled() {
+            continue;
+        }
+        // Most often the leaf is in memory already, and waiting for several at once costs more than that.
+        let polled = {
+            let fill = std::pin::pin!(run.fill());
+            futures::poll!(fill)
+        };
+        match polled {
+            Poll::Ready(filled) => filled?,
+            Poll::Pending => waiting.push(run),
+        }
+    }
+    if !waiting.is_empty() {
+        try_join_all(waiting.into_iter().map(Run::fill)).await?;
+    }
+    Ok(())
 }
 
 impl Block {

@@ -9,12 +9,13 @@
 //!
 //! **Invariant.** A run only moves forward. The rows it is asked for ascend from one call to the next.
 
+use std::cmp::Ordering;
 use std::ops;
 use std::sync::Arc;
 
 use ::arrow::compute::{concat, filter};
 use arrow_array::{Array, ArrayRef, BooleanArray, ListArray, UInt32Array, new_null_array};
-use arrow_buffer::{BooleanBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{BooleanBuffer, BooleanBufferBuilder, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow_schema::DataType;
 use datafusion::error::Result;
 use futures::stream::{self, StreamExt, TryStreamExt};
@@ -153,17 +154,25 @@ impl Run {
         self.ended = true;
     }
 
+    /// Whether something is at hand, or nothing will ever be.
+    pub(super) fn is_filled(&self) -> bool {
+        self.current.is_some() || self.ended()
+    }
+
+    /// Whether reading on comes before lining up rows that begin with `e`.
+    pub(super) fn must_read(&mut self, e: i64) -> bool {
+        self.advance(|entity| entity < e);
+        !self.is_filled() && self.skipped <= SKIP_ROWS
+    }
+
     /// Says that `rows` rows will not be asked for.
     pub(super) fn skip(&mut self, rows: usize) {
         self.skipped = self.skipped.saturating_add(rows);
     }
 
-    /// Moves behind the entities up to `last`, within what is at hand, and reads on if nothing is left.
-    pub(super) async fn pass(&mut self, last: Option<i64>) -> Result<()> {
-        if let Some(last) = last {
-            self.advance(|e| e <= last);
-        }
-        self.fill().await
+    /// Moves behind the entities up to `last`, within what is at hand.
+    pub(super) fn pass(&mut self, last: i64) {
+        self.advance(|e| e <= last);
     }
 
     /// Whether nothing lies behind what is at hand.
@@ -209,44 +218,39 @@ impl Run {
         Ok(())
     }
 
+    /// The next slice, with all values of its last entity: those of a cardinality-many attribute may go on
+    /// in the slice behind.
+    ///
+    /// May be dropped while it waits: whatever has been read is kept in `self`.
     async fn read(&mut self) -> Result<Option<LeafSlice>> {
-        if let Some(next) = self.next.take() {
-            return self.whole(next).await.map(Some);
+        if self.next.is_none() && !self.ended {
+            self.next = self.slices.try_next().await.map_err(into_datafusion)?;
+            self.ended = self.next.is_none();
         }
-        if self.ended {
-            return Ok(None);
-        }
-        let Some(slice) = self.slices.try_next().await.map_err(into_datafusion)? else {
-            self.ended = true;
-            return Ok(None);
-        };
-        self.whole(slice).await.map(Some)
-    }
-
-    /// A slice with all values of its last entity: those of a cardinality-many attribute may go on in the
-    /// next one.
-    async fn whole(&mut self, mut slice: LeafSlice) -> Result<LeafSlice> {
         if !self.attribute.is_many() {
-            return Ok(slice);
+            return Ok(self.next.take());
         }
-        loop {
-            let Some(next) = self.slices.try_next().await.map_err(into_datafusion)? else {
+        while !self.ended && self.next.is_some() {
+            let behind = self.slices.try_next().await.map_err(into_datafusion)?;
+            let Some(slice) = self.next.take() else { break };
+            let Some(behind) = behind else {
                 self.ended = true;
-                return Ok(slice);
+                return Ok(Some(slice));
             };
-            if slice.leaf.e()[slice.rows.end - 1] != next.leaf.e()[next.rows.start] {
-                self.next = Some(next);
-                return Ok(slice);
+            if slice.leaf.e()[slice.rows.end - 1] != behind.leaf.e()[behind.rows.start] {
+                self.next = Some(behind);
+                return Ok(Some(slice));
             }
-            let mut joined = LeafBuilder::with_capacity(slice.rows.len() + next.rows.len());
+            let mut joined = LeafBuilder::with_capacity(slice.rows.len() + behind.rows.len());
             joined.push_run(&slice.leaf, slice.rows.clone());
-            joined.push_run(&next.leaf, next.rows.clone());
+            joined.push_run(&behind.leaf, behind.rows.clone());
             let leaf = joined.finish();
-            slice = LeafSlice {
+            self.next = Some(LeafSlice {
                 rows: 0..leaf.len(),
                 leaf: Arc::new(leaf),
-            };
+            });
         }
+        Ok(self.next.take())
     }
 
     /// Moves to the first entity that is not before `e`, by a look-up if that is far.
@@ -339,32 +343,43 @@ fn place_one(entities: &[i64], rows: &[i64], start: usize) -> (Place, usize) {
             rows.len(),
         );
     }
-    let mut picks = Vec::with_capacity(rows.len());
-    let mut found = Vec::with_capacity(rows.len());
-    let mut at = 0;
-    for &row in rows {
-        while at < entities.len() && entities[at] < row {
-            // A run much denser than the rows is leapt over.
-            at += if entities.get(at + 8).is_some_and(|&e| e < row) {
-                8 + gallop(&entities[at + 8..], |e| e < row)
-            } else {
-                1
-            };
+    let last = rows[rows.len() - 1];
+    let within = gallop(entities, |e| e <= last);
+    let mut picks = vec![0; rows.len()];
+    let mut found = BooleanBufferBuilder::new(rows.len());
+    found.append_n(rows.len(), false);
+    let (mut at, mut row, mut hits) = (0, 0, 0);
+    // Of the two sides, the one that lies behind catches up, by leaps if it is much denser.
+    while at < within && row < rows.len() {
+        match entities[at].cmp(&rows[row]) {
+            Ordering::Less => at += 1 + leap(&entities[at + 1..within], rows[row]),
+            Ordering::Greater => row += 1 + leap(&rows[row + 1..], entities[at]),
+            Ordering::Equal => {
+                picks[row] = u32::try_from(start + at).unwrap_or(u32::MAX);
+                found.set_bit(row, true);
+                hits += 1;
+                at += 1;
+                row += 1;
+            }
         }
-        let hit = at < entities.len() && entities[at] == row;
-        picks.push(u32::try_from(start + at).unwrap_or(u32::MAX));
-        found.push(hit);
-        at += usize::from(hit);
     }
-    (Place::One(picked(picks, &found)), at)
+    let picks = match hits {
+        0 => Picks::Absent(rows.len()),
+        all if all == rows.len() => Picks::Rows(UInt32Array::new(picks.into(), None)),
+        _ => Picks::Rows(UInt32Array::new(
+            picks.into(),
+            Some(NullBuffer::new(found.finish())),
+        )),
+    };
+    (Place::One(picks), within)
 }
 
-fn picked(picks: Vec<u32>, found: &[bool]) -> Picks {
-    let nulls = NullBuffer::new(BooleanBuffer::from(found));
-    match nulls.null_count() {
-        0 => Picks::Rows(UInt32Array::new(picks.into(), None)),
-        all if all == found.len() => Picks::Absent(all),
-        _ => Picks::Rows(UInt32Array::new(picks.into(), Some(nulls))),
+/// How many leading items lie before `bound`. Most often there are few.
+fn leap(items: &[i64], bound: i64) -> usize {
+    match items.iter().take(4).position(|&item| item >= bound) {
+        Some(at) => at,
+        None if items.len() <= 4 => items.len(),
+        None => 4 + gallop(&items[4..], |item| item < bound),
     }
 }
 

@@ -196,3 +196,27 @@ async fn a_number_without_a_place_names_its_entity() {
         ["2"]
     );
 }
+
+#[tokio::test]
+async fn uuids_and_bytes_print_and_compare_as_sql_writes_them() {
+    let connection = database(&Store::memory(), 1).await;
+    transact(
+        &connection,
+        r"[{:db/ident :x/u :db/valueType :db.type/uuid :db/cardinality :db.cardinality/one}
+           {:db/ident :x/us :db/valueType :db.type/uuid :db/cardinality :db.cardinality/many}
+           {:db/ident :x/b :db/valueType :db.type/bytes :db/cardinality :db.cardinality/one}]",
+    )
+    .await;
+    let uuid = "6f1ed002-ab5d-4f8c-9d3f-27a3f9c54d4a";
+    let facts =
+        format!("[{{:x/u #uuid \"{uuid}\" :x/us [#uuid \"{uuid}\"] :x/b #bytes \"00ff\"}}]");
+    transact(&connection, &facts).await;
+    let context = context(8192, 1);
+    register(&context, "x", table(&connection.db(), "x"));
+    let sql = format!("SELECT * FROM x WHERE u = '{uuid}' AND b = X'00FF'");
+    let printed = context.sql(&sql).await.unwrap().to_string().await.unwrap();
+    assert!(
+        printed.contains(uuid) && printed.contains("00ff"),
+        "{printed}"
+    );
+}
