@@ -3,6 +3,7 @@
 pub mod ast;
 pub mod edn;
 mod error;
+mod parse;
 mod source;
 mod span;
 mod term;
