@@ -121,6 +121,11 @@ impl Term {
         )
     }
 
+    /// Whether both are of one kind; numbers are all of one.
+    pub fn is_of_kind(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
+    }
+
     /// Position of the kind in the order of terms; numbers share theirs. Also its byte in encodings.
     fn rank(&self) -> u8 {
         match self {
