@@ -39,6 +39,7 @@ use std::ops::{RangeFrom, RangeInclusive};
 use std::sync::{Arc, LazyLock};
 
 pub(crate) use self::call::Call;
+pub(crate) use self::near::near;
 pub(crate) use self::random::Random;
 use crate::aggregates::{self, Aggregate};
 use crate::term::Term;
@@ -154,12 +155,12 @@ impl Functions {
 
     /// Names of functions that look like `name`, the nearest first; at most three.
     pub fn near(&self, name: &str) -> Vec<&str> {
-        near::near(plain(name), self.functions.keys().map(|name| &**name))
+        near(plain(name), self.functions.keys().map(|name| &**name))
     }
 
     /// Names of aggregates that look like `name`, the nearest first; at most three.
     pub fn near_aggregate(&self, name: &str) -> Vec<&str> {
-        near::near(plain(name), self.aggregates.keys().map(|name| &**name))
+        near(plain(name), self.aggregates.keys().map(|name| &**name))
     }
 
     /// These functions, with random numbers from `source`: evenly distributed over 64 bits.

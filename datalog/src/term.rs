@@ -108,6 +108,20 @@ impl Term {
         }
     }
 
+    /// The elements of a vector, a set, or a map (as pairs); nothing for anything else.
+    pub fn elements(&self) -> Option<Arc<[Self]>> {
+        match self {
+            Self::Vector(elements) | Self::Set(elements) => Some(Arc::clone(elements)),
+            Self::Map(entries) => Some(
+                entries
+                    .iter()
+                    .map(|(key, value)| Self::vector([key.clone(), value.clone()]))
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
     /// Whether a predicate that answers this holds: everything but nil and false.
     pub fn is_truthy(&self) -> bool {
         !matches!(self, Self::Nil | Self::Boolean(false))

@@ -3,7 +3,7 @@
 const NAMES_MAX: usize = 3;
 
 /// The nearest of some names; at most three.
-pub(super) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+pub(crate) fn near<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     // No name of ours is longer, and the work is bounded.
     if name.len() > 64 {
         return Vec::new();
