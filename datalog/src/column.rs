@@ -96,6 +96,7 @@ impl Kinds {
     /// All numbers.
     pub const NUMBERS: Self = Self::INTEGERS
         .or(Self::of(TermType::Double))
+        .or(Self::of(TermType::Float))
         .or(Self::of(TermType::BigInt))
         .or(Self::of(TermType::BigDec));
 
@@ -104,7 +105,7 @@ impl Kinds {
         let numbers = self.and(Self::NUMBERS);
         let decimal = Self::of(TermType::BigDec);
         let several = !numbers.within(Self::INTEGERS)
-            && !numbers.within(Self::of(TermType::Double))
+            && !numbers.within(Self::of(TermType::Double).or(Self::of(TermType::Float)))
             && !numbers.within(Self::of(TermType::BigInt));
         several
             || !self.and(decimal).is_empty()
