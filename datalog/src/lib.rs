@@ -4,11 +4,13 @@ pub mod ast;
 pub mod edn;
 mod error;
 mod parse;
+mod pull;
 mod source;
 mod span;
 mod term;
 
 pub use error::{Error, ErrorKind};
+pub use pull::{PullError, Xform, pull};
 pub use source::{AttributeFacts, Facts, SourceError, TermType};
 pub use span::Span;
 pub use term::{DecodeError, Term};
