@@ -296,6 +296,59 @@ impl Target {
             Self::Each(part) => part.vars(),
         }
     }
+
+    /// Takes a term apart: the variables, each once, and the rows over them. Nil binds nothing.
+    pub fn take_apart(&self, term: &Term) -> (Vec<VarId>, Vec<Vec<Term>>) {
+        let named = self.vars();
+        let first = |var: &VarId| named.iter().position(|known| known == var);
+        let places: Vec<usize> = (0..named.len())
+            .filter(|at| first(&named[*at]) == Some(*at))
+            .collect();
+        let mut rows = self.parts(term);
+        // A variable that occurs twice is the same twice.
+        rows.retain(|row| {
+            let mut terms = row.iter().zip(&named);
+            terms.all(|(term, var)| first(var).is_none_or(|first| row[first] == *term))
+        });
+        let chosen = |row: &Vec<Term>| places.iter().map(|&at| row[at].clone()).collect();
+        let rows = rows.iter().map(chosen).collect();
+        (places.iter().map(|&at| named[at]).collect(), rows)
+    }
+
+    fn parts(&self, term: &Term) -> Vec<Vec<Term>> {
+        if *term == Term::Nil {
+            return Vec::new();
+        }
+        match self {
+            Self::Ignore => vec![Vec::new()],
+            Self::Var(_) => vec![vec![term.clone()]],
+            Self::Tuple(targets) => {
+                let Some(elements) = term.elements() else {
+                    return Vec::new();
+                };
+                let mut rows = vec![Vec::new()];
+                for (at, target) in targets.iter().enumerate() {
+                    if *target == Self::Ignore {
+                        continue;
+                    }
+                    let own = target.parts(elements.get(at).unwrap_or(&Term::Nil));
+                    rows = rows
+                        .iter()
+                        .flat_map(|row: &Vec<Term>| {
+                            own.iter()
+                                .map(move |more| row.iter().chain(more).cloned().collect())
+                        })
+                        .collect();
+                }
+                rows
+            }
+            Self::Each(target) => {
+                let elements = term.elements();
+                let elements = elements.iter().flat_map(|all| all.iter());
+                elements.flat_map(|element| target.parts(element)).collect()
+            }
+        }
+    }
 }
 
 /// Recursive rules that depend on each other.

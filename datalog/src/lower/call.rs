@@ -159,9 +159,7 @@ impl Lowering<'_> {
         binding: &Target,
         term: &Term,
     ) -> Result<Relation> {
-        let mut rows = vec![Vec::new()];
-        let mut vars = Vec::new();
-        take_apart(binding, term, &mut vars, &mut rows);
+        let (vars, rows) = binding.take_apart(term);
         if vars.is_empty() {
             return if rows.is_empty() {
                 let own: Vec<VarId> = relation.columns.iter().map(|(var, _)| *var).collect();
@@ -170,26 +168,7 @@ impl Lowering<'_> {
                 Ok(relation)
             };
         }
-        // A variable that occurs twice must be the same twice.
-        let mut distinct: Vec<VarId> = Vec::new();
-        let mut places = Vec::new();
-        for (at, var) in vars.iter().enumerate() {
-            if !distinct.contains(var) {
-                distinct.push(*var);
-                places.push(at);
-            }
-        }
-        rows.retain(|row: &Vec<Term>| {
-            vars.iter().enumerate().all(|(at, var)| {
-                let first = vars.iter().position(|known| known == var);
-                first.is_none_or(|first| row[first] == row[at])
-            })
-        });
-        let rows = rows
-            .into_iter()
-            .map(|row| places.iter().map(|&at| row[at].clone()).collect())
-            .collect();
-        let rows = self.rows(&RowsGoal::new(distinct, rows))?;
+        let rows = self.rows(&RowsGoal::new(vars, rows))?;
         self.join(relation, rows)
     }
 
@@ -464,57 +443,3 @@ fn native(name: &str, given: &[Given<'_>]) -> Option<Expr> {
         .reduce(Expr::and)
 }
 
-/// Takes a term apart as a binding says: more variables, and rows that are longer.
-fn take_apart(
-    binding: &Target,
-    term: &Term,
-    vars: &mut Vec<VarId>,
-    rows: &mut Vec<Vec<Term>>,
-) {
-    vars.extend(binding.vars());
-    let found = parts(binding, term);
-    *rows = rows
-        .iter()
-        .flat_map(|row| {
-            found
-                .iter()
-                .map(move |more| row.iter().chain(more).cloned().collect())
-        })
-        .collect();
-}
-
-fn parts(binding: &Target, term: &Term) -> Vec<Vec<Term>> {
-    if *term == Term::Nil {
-        return Vec::new();
-    }
-    match binding {
-        Target::Ignore => vec![Vec::new()],
-        Target::Var(_) => vec![vec![term.clone()]],
-        Target::Tuple(targets) => {
-            let Some(elements) = term.elements() else {
-                return Vec::new();
-            };
-            let mut rows = vec![Vec::new()];
-            for (at, target) in targets.iter().enumerate() {
-                if *target == Target::Ignore {
-                    continue;
-                }
-                let element = elements.get(at).cloned().unwrap_or(Term::Nil);
-                let own = parts(target, &element);
-                rows = rows
-                    .iter()
-                    .flat_map(|row: &Vec<Term>| {
-                        own.iter()
-                            .map(move |more| row.iter().chain(more).cloned().collect())
-                    })
-                    .collect();
-            }
-            rows
-        }
-        Target::Each(target) => {
-            let elements = term.elements();
-            let elements = elements.iter().flat_map(|all| all.iter());
-            elements.flat_map(|element| parts(target, element)).collect()
-        }
-    }
-}
