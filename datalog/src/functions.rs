@@ -69,14 +69,14 @@ static STANDARD: LazyLock<Functions> = LazyLock::new(|| {
 /// use datomfusion_datalog::{Functions, Term};
 ///
 /// let mut functions = Functions::standard();
-/// functions.register("double", 1, |args| match &args[0] {
+/// functions.register("twice", 1, |args| match &args[0] {
 ///     Term::Long(long) => Ok(Term::Long(2 * long)),
-///     other => Err(format!("double takes a long, not {}", other.describe())),
+///     other => Err(format!("twice takes a long, not {}", other.describe())),
 /// });
 /// let plus = functions.get("+").unwrap();
 /// assert_eq!(plus.call(&[Term::Long(1), Term::Double(0.5)]), Ok(Term::Double(1.5)));
-/// assert_eq!(functions.get("double").unwrap().call(&[Term::Long(4)]), Ok(Term::Long(8)));
-/// assert_eq!(functions.near("dobule"), ["double"]);
+/// assert_eq!(functions.get("twice").unwrap().call(&[Term::Long(4)]), Ok(Term::Long(8)));
+/// assert_eq!(functions.near("twcie"), ["twice"]);
 /// ```
 #[derive(Clone)]
 pub struct Functions {
