@@ -50,7 +50,7 @@ impl Digits {
     }
 
     /// The double next to this, which may be infinite.
-    fn to_double(&self) -> f64 {
+    pub(crate) fn to_double(&self) -> f64 {
         match self.point {
             ..-400 => 0.0,
             400.. => f64::INFINITY,
@@ -189,19 +189,4 @@ pub(crate) fn exact_integer(double: f64) -> Option<BigInt> {
     } else {
         None
     }
-}
-
-/// A number as a big decimal without loss; `None` for the infinities and NaN.
-pub(crate) fn exact_decimal(double: f64) -> Option<BigDecimal> {
-    if !double.is_finite() {
-        return None;
-    }
-    let Some(digits) = Digits::of_double(double) else {
-        return Some(BigDecimal::from(0));
-    };
-    let unscaled = digits.to_unscaled(double < 0.0, 0)?;
-    Some(BigDecimal::new(
-        unscaled,
-        i64::try_from(digits.scale()).ok()?,
-    ))
 }

@@ -126,13 +126,12 @@ fn hash_cut<H: Hasher>((double, rest): Cut, state: &mut H) {
         .then(|| digits.to_unscaled(double < 0.0, zeros))
         .flatten()
         .and_then(|integer| i64::try_from(integer).ok());
-    match long {
-        Some(long) => state.write_i64(long),
-        None => {
-            state.write_u64(double.to_bits());
-            digits.digits.hash(state);
-            state.write_i128(digits.point);
-        }
+    if let Some(long) = long {
+        state.write_i64(long);
+    } else {
+        state.write_u64(double.to_bits());
+        digits.digits.hash(state);
+        state.write_i128(digits.point);
     }
 }
 
