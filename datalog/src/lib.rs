@@ -3,6 +3,7 @@
 pub mod ast;
 pub mod edn;
 mod error;
+mod parse;
 mod source;
 mod span;
 mod term;
@@ -10,4 +11,4 @@ mod term;
 pub use error::{Error, ErrorKind};
 pub use source::{AttributeFacts, Facts, SourceError, TermType};
 pub use span::Span;
-pub use term::Term;
+pub use term::{DecodeError, Term};

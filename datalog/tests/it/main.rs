@@ -4,3 +4,5 @@ mod edn_corpus;
 mod edn_errors;
 mod edn_round_trip;
 mod forms;
+mod parse;
+mod parse_anything;
