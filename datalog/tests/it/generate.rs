@@ -10,6 +10,8 @@
 
 #[path = "generate/clauses.rs"]
 mod clauses;
+#[path = "generate/nested.rs"]
+mod nested;
 #[path = "generate/question.rs"]
 mod question;
 #[path = "generate/random.rs"]

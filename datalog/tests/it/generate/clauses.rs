@@ -15,7 +15,7 @@ const DEPTH_MAX: usize = 2;
 pub(super) struct Variable {
     pub(super) name: String,
     pub(super) kind: Kind,
-    witness: Option<Value>,
+    pub(super) witness: Option<Value>,
 }
 
 impl Variable {
@@ -28,7 +28,7 @@ impl Variable {
         }
     }
 
-    fn entity(&self) -> Option<i64> {
+    pub(super) fn entity(&self) -> Option<i64> {
         match self.witness {
             Some(Value::Entity(entity)) => Some(entity),
             _ => None,
@@ -47,7 +47,19 @@ pub(super) struct Builder<'w> {
     pub(super) names: usize,
 }
 
-type Variables = Vec<Variable>;
+pub(super) type Variables = Vec<Variable>;
+
+const NUMBERS: &[Kind] = &[Kind::Long, Kind::Number, Kind::Double];
+
+fn is_number(kind: Kind) -> bool {
+    NUMBERS.contains(&kind)
+}
+
+/// Whether a variable may stand for a long or a double, as the order of clauses has it: the two are equal,
+/// but functions may tell them apart, so it is only compared.
+fn is_loose(kind: Kind) -> bool {
+    matches!(kind, Kind::Number | Kind::Double)
+}
 
 impl Builder<'_> {
     /// A new name, which tells the kind.
@@ -93,7 +105,11 @@ impl Builder<'_> {
     }
 
     /// One of the variables of some kinds.
-    fn known<'s>(&mut self, scope: &'s [Variable], kinds: &[Kind]) -> Option<&'s Variable> {
+    pub(super) fn known<'s>(
+        &mut self,
+        scope: &'s [Variable],
+        kinds: &[Kind],
+    ) -> Option<&'s Variable> {
         let found: Vec<&Variable> = scope.iter().filter(|v| kinds.contains(&v.kind)).collect();
         (!found.is_empty()).then(|| *self.random.pick(&found))
     }
@@ -105,7 +121,10 @@ impl Builder<'_> {
         }
         let nested = if depth < DEPTH_MAX { 10 } else { 0 };
         let rules = if self.templates.is_empty() { 0 } else { 30 };
-        match self.random.weighted(&[40, 14, 10, 9, 4, nested, nested, rules, 4]) {
+        match self
+            .random
+            .weighted(&[40, 14, 10, 9, 4, nested, nested, rules, 4])
+        {
             0 => vec![self.pattern(scope)],
             1 => self.comparison(scope).into_iter().collect(),
             2 => self.function(scope).into_iter().collect(),
@@ -133,8 +152,18 @@ impl Builder<'_> {
             let text = self.entity_text(entity);
             return self.pattern_of(&text, entity, scope);
         }
+        self.new_entity(scope)
+    }
+
+    /// A pattern about an entity under a new name.
+    pub(super) fn new_entity(&mut self, scope: &mut Variables) -> Clause {
+        let entity = *self.random.pick(&self.world.entities);
         let name = self.fresh(Kind::Entity);
-        scope.push(Variable::new(&name, Kind::Entity, Some(Value::Entity(entity))));
+        scope.push(Variable::new(
+            &name,
+            Kind::Entity,
+            Some(Value::Entity(entity)),
+        ));
         self.pattern_of(&name, entity, scope)
     }
 
@@ -155,7 +184,11 @@ impl Builder<'_> {
         };
         let attribute = &world.attributes[place];
         let mut kind = attribute.kind;
-        let source = if self.has_second && self.random.chance(35) { "$2 " } else { "" };
+        let source = if self.has_second && self.random.chance(35) {
+            "$2 "
+        } else {
+            ""
+        };
         let attribute = match self.random.below(100) {
             0 => ":x/undeclared".to_owned(),
             1..8 => {
@@ -184,15 +217,15 @@ impl Builder<'_> {
                     name
                 }
             };
-            text += &format!(" {tx}");
+            text = format!("{text} {tx}");
             if self.random.chance(60) {
                 let added = *self.random.pick(&["true", "_", "?b", "?b"]);
                 if added == "?b" {
                     let name = self.fresh(Kind::Boolean);
-                    text += &format!(" {name}");
+                    text = format!("{text} {name}");
                     scope.push(Variable::new(&name, Kind::Boolean, None));
                 } else {
-                    text += &format!(" {added}");
+                    text = format!("{text} {added}");
                 }
             }
         }
@@ -208,10 +241,13 @@ impl Builder<'_> {
     ) -> Option<String> {
         match self.random.weighted(&[42, 18, 15, 10, 10, 5]) {
             1 => {
-                let same: Vec<&Variable> = scope
-                    .iter()
-                    .filter(|v| v.witness.is_some() && v.witness == value)
-                    .collect();
+                let is_same = |v: &&Variable| match (&v.witness, &value) {
+                    (Some(known), Some(value)) if is_loose(v.kind) && is_number(kind) => {
+                        compare(known, value) == Some(Ordering::Equal)
+                    }
+                    (known, value) => known.is_some() && known == value,
+                };
+                let same: Vec<&Variable> = scope.iter().filter(is_same).collect();
                 if !same.is_empty() {
                     return Some(self.random.pick(&same).name.clone());
                 }
@@ -227,8 +263,17 @@ impl Builder<'_> {
             3 => return Some("_".to_owned()),
             4 => return None,
             5 => {
-                if let Some(variable) = self.known(scope, &[kind]) {
-                    return Some(variable.name.clone());
+                let kinds = [kind, Kind::Number, Kind::Double];
+                let kinds = if is_number(kind) {
+                    &kinds[..]
+                } else {
+                    &kinds[..1]
+                };
+                if let Some(variable) = self.known(scope, kinds) {
+                    // Lest a variable to calculate with stand for a double.
+                    if kind != Kind::Double && kind != Kind::Number || is_loose(variable.kind) {
+                        return Some(variable.name.clone());
+                    }
                 }
             }
             _ => {}
@@ -258,26 +303,37 @@ impl Builder<'_> {
 
     /// A comparison, which mostly holds in the witness.
     fn comparison(&mut self, scope: &[Variable]) -> Option<Clause> {
-        const NUMBERS: &[Kind] = &[Kind::Long, Kind::Number, Kind::Double];
         if self.random.chance(15)
             && let Some(variable) = self.known(scope, &[Kind::Attribute])
         {
             let function = *self.random.pick(&["=", "not=", "!="]);
             let ident = self.random.pick(&self.world.attributes).ident;
-            return Some(Clause::Plain(format!("[({function} {} {ident})]", variable.name)));
+            return Some(Clause::Plain(format!(
+                "[({function} {} {ident})]",
+                variable.name
+            )));
         }
         if self.random.chance(8)
             && let Some(variable) = self.known(scope, &[Kind::Long])
         {
-            let function = *self.random.pick(&["even?", "odd?", "pos?", "neg?", "zero?"]);
+            let function = *self
+                .random
+                .pick(&["even?", "odd?", "pos?", "neg?", "zero?"]);
             return Some(Clause::Plain(format!("[({function} {})]", variable.name)));
         }
         let ordered: &[Kind] = &[Kind::Long, Kind::Number, Kind::Double, Kind::String];
-        let kinds = if self.random.chance(20) { &[Kind::Entity, Kind::Any] } else { ordered };
+        let kinds = if self.random.chance(20) {
+            &[Kind::Entity, Kind::Any]
+        } else {
+            ordered
+        };
         let left = self.known(scope, kinds)?;
-        let is_number = NUMBERS.contains(&left.kind);
         let is_ordered = ordered.contains(&left.kind);
-        let same = if is_number { NUMBERS } else { std::slice::from_ref(&left.kind) };
+        let same = if is_number(left.kind) {
+            NUMBERS
+        } else {
+            std::slice::from_ref(&left.kind)
+        };
         let (right, witness) = match self.known(scope, same) {
             Some(right) if right.name != left.name && self.random.chance(50) => {
                 (right.name.clone(), right.witness.clone())
@@ -300,9 +356,10 @@ impl Builder<'_> {
             _ if is_ordered => &["<", ">", "<=", ">=", "=", "not="],
             _ => &["not=", "!="],
         };
-        let function = match self.random.chance(88) {
-            true => *self.random.pick(holding),
-            false => *self.random.pick(&["=", "not="]),
+        let function = if self.random.chance(88) {
+            *self.random.pick(holding)
+        } else {
+            *self.random.pick(&["=", "not="])
         };
         let parts = if self.random.chance(85) {
             format!("({function} {} {right})", left.name)
@@ -330,7 +387,8 @@ impl Builder<'_> {
             };
             let name = &text.name;
             if self.random.chance(50) {
-                let count = known.map(|known| Value::Long(i64::try_from(known.chars().count()).unwrap_or(0)));
+                let count = known
+                    .map(|known| Value::Long(i64::try_from(known.chars().count()).unwrap_or(0)));
                 let result = self.result(Kind::Long, count, scope);
                 return Some(Clause::Plain(format!("[(count {name}) {result}]")));
             }
@@ -342,7 +400,7 @@ impl Builder<'_> {
         let name = &number.name;
         let other = self.known(scope, &[Kind::Long])?.clone();
         let known = number.long();
-        if self.random.chance(12) {
+        if other.name != number.name && self.random.chance(25) {
             let pair = [self.fresh(Kind::Long), self.fresh(Kind::Long)];
             scope.push(Variable::new(&pair[0], Kind::Long, number.witness.clone()));
             scope.push(Variable::new(&pair[1], Kind::Long, other.witness.clone()));
@@ -392,7 +450,11 @@ impl Builder<'_> {
             return None;
         }
         let entity = self.known(scope, &[Kind::Entity])?.name.clone();
-        let source = if self.has_second && self.random.chance(25) { "$2" } else { "$" };
+        let source = if self.has_second && self.random.chance(25) {
+            "$2"
+        } else {
+            "$"
+        };
         let world = self.world;
         let single: Vec<_> = world.attributes.iter().filter(|a| !a.is_many).collect();
         let attribute = *self.random.pick(&single);
@@ -410,10 +472,8 @@ impl Builder<'_> {
             }
             _ => {
                 let second = self.random.pick(&single).ident;
-                let [name, value] = [self.fresh(Kind::Attribute), self.fresh(Kind::Any)];
+                let value = self.fresh(Kind::Any);
                 scope.push(Variable::new(&value, Kind::Any, None));
-                // The attribute is a keyword here, and stays in the clause.
-                let _ = name;
                 format!("[(get-some {source} {entity} {second} {ident}) [_ {value}]]")
             }
         }))
@@ -423,7 +483,10 @@ impl Builder<'_> {
         let kind = *self.random.pick(&[Kind::Long, Kind::String]);
         let known = self.known(scope, &[kind]).cloned();
         let value = match &known {
-            Some(Variable { witness: Some(value), .. }) => value.clone(),
+            Some(Variable {
+                witness: Some(value),
+                ..
+            }) => value.clone(),
             _ => self.constant(kind),
         };
         let name = match known {
@@ -441,195 +504,6 @@ impl Builder<'_> {
             2 => format!("[(ground [[1 {value}] [2 {other}]]) [[_ {name}]]]"),
             _ => format!("[(ground [{other} {value}]) [{name} ...]]"),
         })
-    }
-
-    /// A `not` or a `not-join`, of values other than those of the witness.
-    fn not(&mut self, scope: &mut Variables, depth: usize) -> Option<Clause> {
-        let entity = self.known(scope, &[Kind::Entity])?.clone();
-        let source = if self.has_second && self.random.chance(20) { "$2 " } else { "" };
-        let is_join = self.random.chance(50);
-        let mut seen = vec![entity.clone()];
-        for variable in scope.iter() {
-            if variable.name != entity.name && (!is_join || self.random.chance(25)) {
-                seen.push(variable.clone());
-            }
-        }
-        let shown: Vec<String> = seen.iter().map(|variable| variable.name.clone()).collect();
-        for variable in &mut seen {
-            if self.random.chance(70) {
-                variable.witness = None;
-            }
-        }
-        let count = 1 + self.random.below(2);
-        let mut inside = seen.clone();
-        let first = entity.entity().filter(|_| self.random.chance(30));
-        let first = first.unwrap_or_else(|| *self.random.pick(&self.world.entities));
-        let mut clauses = vec![self.pattern_of(&entity.name, first, &mut inside)];
-        for _ in 1..count {
-            clauses.extend(self.clause(&mut inside, depth + 1));
-        }
-        if !is_join {
-            return Some(Clause::Not(format!("{source}not"), clauses));
-        }
-        let clauses = self.with_outer_names(clauses, &inside, &shown, scope);
-        Some(Clause::Not(format!("{source}not-join [{}]", shown.join(" ")), clauses))
-    }
-
-    /// At times gives an inner variable the name of an outer one of which it knows nothing.
-    fn with_outer_names(
-        &mut self,
-        clauses: Vec<Clause>,
-        inside: &[Variable],
-        shown: &[String],
-        scope: &[Variable],
-    ) -> Vec<Clause> {
-        let inner = inside.iter().find(|variable| !shown.contains(&variable.name));
-        let outer = scope.iter().find(|variable| !shown.contains(&variable.name));
-        match (inner, outer) {
-            (Some(inner), Some(outer)) if self.random.chance(50) => clauses
-                .iter()
-                .map(|clause| clause.renamed(&inner.name, &outer.name))
-                .collect(),
-            _ => clauses,
-        }
-    }
-
-    fn or(&mut self, scope: &mut Variables, depth: usize) -> Option<Clause> {
-        let entity = self.known(scope, &[Kind::Entity])?.clone();
-        let source = if self.has_second && self.random.chance(20) { "$2 " } else { "" };
-        let e = &entity.name;
-        let plain = |text: String| vec![Clause::Plain(text)];
-        match self.random.below(7) {
-            0 => {
-                let number = self.constant(Kind::Long);
-                let text = self.constant(Kind::String);
-                let mut branches = vec![
-                    plain(format!("[{e} :x/n {number}]")),
-                    plain(format!("[{e} :x/s {text}]")),
-                ];
-                if let Some(template) = self.templates.iter().find(|t| t.kinds.len() == 2 && t.required == 0 && t.kinds[0] == Kind::Entity) {
-                    branches.push(plain(format!("({} {e} _)", template.name)));
-                }
-                Some(Clause::Or(format!("{source}or"), branches))
-            }
-            1 => {
-                let name = self.fresh(Kind::Long);
-                scope.push(Variable::new(&name, Kind::Long, None));
-                let bound = self.constant(Kind::Long);
-                Some(Clause::Or(
-                    format!("{source}or"),
-                    vec![
-                        plain(format!("[{e} :x/n {name}]")),
-                        vec![
-                            Clause::Plain(format!("[{e} :x/id {name}]")),
-                            Clause::Plain(format!("[(< {name} {bound})]")),
-                        ],
-                    ],
-                ))
-            }
-            2 => {
-                let name = self.fresh(Kind::Entity);
-                scope.push(Variable::new(&name, Kind::Entity, None));
-                Some(Clause::Or(
-                    format!("{source}or"),
-                    vec![
-                        plain(format!("[{e} :x/next {name}]")),
-                        plain(format!("[{name} :x/links {e}]")),
-                    ],
-                ))
-            }
-            3 => {
-                let number = self.known(scope, &[Kind::Long])?.name.clone();
-                let name = self.fresh(Kind::Long);
-                scope.push(Variable::new(&name, Kind::Long, None));
-                Some(Clause::Or(
-                    format!("or-join [[{number}] {name}]"),
-                    vec![
-                        plain(format!("[(+ {number} 1) {name}]")),
-                        vec![
-                            Clause::Plain(format!("[(< {number} 3)]")),
-                            Clause::Plain(format!("[(* {number} 2) {name}]")),
-                        ],
-                    ],
-                ))
-            }
-            4 => {
-                let name = self.fresh(Kind::Any);
-                scope.push(Variable::new(&name, Kind::Any, None));
-                Some(Clause::Or(
-                    format!("{source}or"),
-                    vec![
-                        plain(format!("[{e} :x/s {name}]")),
-                        vec![
-                            Clause::Plain(format!("[{e} :x/n {name}]")),
-                            Clause::Not("not".to_owned(), plain(format!("[{e} :x/s]"))),
-                        ],
-                    ],
-                ))
-            }
-            _ => {
-                let mut seen = vec![entity.clone()];
-                if let Some(other) = self.known(scope, &[Kind::Entity])
-                    && other.name != *e
-                {
-                    seen.push(other.clone());
-                }
-                let shown: Vec<String> = seen.iter().map(|v| v.name.clone()).collect();
-                let branches = (0..2)
-                    .map(|_| {
-                        let mut inside = seen.clone();
-                        let mut clauses: Vec<Clause> = seen
-                            .iter()
-                            .map(|variable| {
-                                let of = variable.entity();
-                                let of = of.unwrap_or_else(|| *self.random.pick(&self.world.entities));
-                                self.pattern_of(&variable.name, of, &mut inside)
-                            })
-                            .collect();
-                        if self.random.chance(60) {
-                            clauses.extend(self.clause(&mut inside, depth + 1));
-                        }
-                        self.with_outer_names(clauses, &inside, &shown, scope)
-                    })
-                    .collect();
-                Some(Clause::Or(format!("{source}or-join [{}]", shown.join(" ")), branches))
-            }
-        }
-    }
-
-    /// A call of a rule.
-    fn rule(&mut self, scope: &mut Variables) -> Clause {
-        let template = *self.random.pick(&self.templates);
-        let mut arguments = Vec::new();
-        for (place, &kind) in template.kinds.iter().enumerate() {
-            let is_required = place < template.required;
-            let known = self.known(scope, &[kind]).cloned();
-            arguments.push(match (self.random.below(100), known) {
-                (0..60, Some(variable)) => variable.name,
-                (60..70, _) if !is_required => "_".to_owned(),
-                (70..80, _) if kind == Kind::Entity => {
-                    let entity = *self.random.pick(&self.world.entities);
-                    self.entity_text(entity)
-                }
-                (70..80, _) if kind != Kind::Attribute => self.constant(kind).to_string(),
-                (_, Some(variable)) if is_required => variable.name,
-                _ if is_required => self.constant(kind).to_string(),
-                _ => {
-                    let name = self.fresh(kind);
-                    scope.push(Variable::new(&name, kind, None));
-                    name
-                }
-            });
-        }
-        let names_source = template
-            .branches
-            .iter()
-            .any(|(_, body)| body.iter().any(|clause| clause.contains(" $ ")));
-        let source = match self.has_second && !names_source && self.random.chance(25) {
-            true => "$2 ",
-            false => "",
-        };
-        Clause::Plain(format!("({source}{} {})", template.name, arguments.join(" ")))
     }
 }
 
@@ -654,27 +528,5 @@ fn compare(left: &Value, right: &Value) -> Option<Ordering> {
         (Value::String(left), Value::String(right)) => Some(left.cmp(right)),
         (Value::Entity(left), Value::Entity(right)) => Some(left.cmp(right)),
         _ => number(left)?.partial_cmp(&number(right)?),
-    }
-}
-
-impl Clause {
-    /// With another name for a variable.
-    fn renamed(&self, from: &str, to: &str) -> Self {
-        // Names end before a blank or a bracket, and `?n1` is the beginning of `?n12`.
-        let rename = |text: &str| {
-            let mut text = text.to_owned();
-            for end in [" ", "]", ")"] {
-                text = text.replace(&format!("{from}{end}"), &format!("{to}{end}"));
-            }
-            text
-        };
-        let all = |clauses: &[Self]| clauses.iter().map(|c| c.renamed(from, to)).collect();
-        match self {
-            Self::Plain(text) => Self::Plain(rename(text)),
-            Self::Not(head, clauses) => Self::Not(rename(head), all(clauses)),
-            Self::Or(head, branches) => {
-                Self::Or(rename(head), branches.iter().map(|branch| all(branch)).collect())
-            }
-        }
     }
 }

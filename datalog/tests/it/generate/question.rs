@@ -24,15 +24,21 @@ impl Question {
             sources.push(("$2".to_owned(), second));
         }
         if random.chance(12) {
-            sources.push(("$c".to_owned(), SourceSpec::Collection(tuples(world, &mut random))));
+            sources.push((
+                "$c".to_owned(),
+                SourceSpec::Collection(tuples(world, &mut random)),
+            ));
         }
-        let templates = templates(&mut random);
+        let is_history = sources[0].1 == SourceSpec::History;
+        let mut templates = templates(&mut random);
+        // Functions of the database are not asked of a history.
+        templates.retain(|template| !is_history || !template.names_source());
         let mut builder = Builder {
             world,
             random,
             has_second: sources.iter().any(|(name, _)| name == "$2"),
             has_collection: sources.iter().any(|(name, _)| name == "$c"),
-            has_history: sources[0].1 == SourceSpec::History,
+            has_history: is_history,
             templates: templates.clone(),
             names: 0,
         };
@@ -43,6 +49,12 @@ impl Question {
             let clause = builder.clause(&mut scope, 0);
             clauses.extend(clause);
         }
+        if !templates.is_empty() && !clauses.iter().any(|clause| calls(clause, &templates)) {
+            clauses.push(builder.rule(&mut scope));
+        }
+        if scope.is_empty() {
+            clauses.push(builder.new_entity(&mut scope));
+        }
         if builder.random.chance(50) {
             builder.random.shuffle(&mut clauses);
         }
@@ -51,7 +63,10 @@ impl Question {
             sources,
             inputs,
             clauses,
-            rules: templates.iter().flat_map(|template| branches(template, edge)).collect(),
+            rules: templates
+                .iter()
+                .flat_map(|template| branches(template, edge))
+                .collect(),
             ..Self::default()
         };
         find(&mut question, &mut builder, &scope);
@@ -79,7 +94,9 @@ fn templates(random: &mut Random) -> Vec<&'static Template> {
     if random.chance(50) {
         return chosen;
     }
-    let mut names: Vec<&str> = (0..1 + random.below(2)).map(|_| random.pick(TEMPLATES).name).collect();
+    let mut names: Vec<&str> = (0..=random.below(2))
+        .map(|_| random.pick(TEMPLATES).name)
+        .collect();
     let mut seen = BTreeSet::new();
     while let Some(name) = names.pop() {
         if seen.insert(name)
@@ -90,6 +107,18 @@ fn templates(random: &mut Random) -> Vec<&'static Template> {
         }
     }
     chosen
+}
+
+fn calls(clause: &Clause, templates: &[&Template]) -> bool {
+    let text = clause.to_string();
+    templates.iter().any(|template| {
+        [
+            format!("({} ", template.name),
+            format!(" {} ", template.name),
+        ]
+        .iter()
+        .any(|call| text.contains(call))
+    })
 }
 
 fn branches(template: &Template, edge: &str) -> Vec<Rule> {
@@ -113,16 +142,17 @@ fn inputs(
     if !builder.random.chance(40) {
         return (inputs, clauses);
     }
-    for _ in 0..1 + builder.random.below(2) {
+    for _ in 0..=builder.random.below(2) {
         let number = builder.constant(Kind::Long);
         let other = builder.constant(Kind::Long);
         let text = builder.constant(Kind::String);
+        let form = builder.random.weighted(&[4, 2, 2, 2, 1, 1, 3, 2, 2]);
         let mut variable = |kind: Kind, value: &Value| {
             let name = builder.fresh(kind);
             scope.push(Variable::new(&name, kind, Some(value.clone())));
             name
         };
-        match variable_form(&mut builder.random.clone(), builder) {
+        match form {
             0 => inputs.push((variable(Kind::Long, &number), number.to_string())),
             1 => {
                 let name = variable(Kind::Long, &number);
@@ -130,7 +160,10 @@ fn inputs(
             }
             2 => {
                 let names = [variable(Kind::Long, &number), variable(Kind::String, &text)];
-                inputs.push((format!("[{}]", names.join(" ")), format!("[{number} {text}]")));
+                inputs.push((
+                    format!("[{}]", names.join(" ")),
+                    format!("[{number} {text}]"),
+                ));
             }
             3 => {
                 let names = [variable(Kind::Long, &number), variable(Kind::String, &text)];
@@ -149,7 +182,11 @@ fn inputs(
             6 => {
                 let entity = *builder.random.pick(&builder.world.entities);
                 let name = builder.fresh(Kind::Entity);
-                scope.push(Variable::new(&name, Kind::Entity, Some(Value::Entity(entity))));
+                scope.push(Variable::new(
+                    &name,
+                    Kind::Entity,
+                    Some(Value::Entity(entity)),
+                ));
                 inputs.push((name.clone(), builder.entity_text(entity)));
                 clauses.push(builder.pattern_of(&name, entity, scope));
             }
@@ -157,10 +194,16 @@ fn inputs(
                 let entities: Vec<i64> = (0..3)
                     .map(|_| *builder.random.pick(&builder.world.entities))
                     .collect();
-                let texts: Vec<String> =
-                    entities.iter().map(|entity| builder.entity_text(*entity)).collect();
+                let texts: Vec<String> = entities
+                    .iter()
+                    .map(|entity| builder.entity_text(*entity))
+                    .collect();
                 let name = builder.fresh(Kind::Entity);
-                scope.push(Variable::new(&name, Kind::Entity, Some(Value::Entity(entities[0]))));
+                scope.push(Variable::new(
+                    &name,
+                    Kind::Entity,
+                    Some(Value::Entity(entities[0])),
+                ));
                 inputs.push((format!("[{name} ...]"), format!("[{}]", texts.join(" "))));
                 clauses.push(builder.pattern_of(&name, entities[0], scope));
             }
@@ -173,7 +216,11 @@ fn inputs(
                 let holds = builder.fresh(Kind::Any);
                 clauses.push(Clause::Plain(format!("[{of} {name} {holds}]")));
                 scope.push(Variable::new(&name, Kind::Attribute, None));
-                scope.push(Variable::new(&of, Kind::Entity, Some(Value::Entity(entity))));
+                scope.push(Variable::new(
+                    &of,
+                    Kind::Entity,
+                    Some(Value::Entity(entity)),
+                ));
                 scope.push(Variable::new(&holds, Kind::Any, Some(value)));
             }
         }
@@ -212,7 +259,7 @@ fn find(question: &mut Question, builder: &mut Builder<'_>, scope: &[Variable]) 
     let rest: Vec<&Variable> = found.into_iter().filter(|v| v.name != over.name).collect();
     let groups = builder.random.below(3).min(rest.len());
     question.find = rest[..groups].iter().map(|v| v.name.clone()).collect();
-    for _ in 0..1 + builder.random.below(2) {
+    for _ in 0..=builder.random.below(2) {
         let function = builder.random.pick(functions);
         question.find.push(format!("({function} {})", over.name));
     }
@@ -220,9 +267,4 @@ fn find(question: &mut Question, builder: &mut Builder<'_>, scope: &[Variable]) 
         let with = rest[groups..].iter().take(1 + builder.random.below(2));
         question.with = with.map(|variable| variable.name.clone()).collect();
     }
-}
-
-/// One of the forms of inputs.
-fn variable_form(_: &mut Random, builder: &mut Builder<'_>) -> usize {
-    builder.random.weighted(&[4, 2, 2, 2, 1, 1, 3, 2, 2])
 }

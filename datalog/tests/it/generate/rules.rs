@@ -14,6 +14,14 @@ pub(super) struct Template {
     pub(super) branches: &'static [(&'static str, &'static [&'static str])],
 }
 
+impl Template {
+    /// Whether a body names the default source, which it then means wherever the rule is called.
+    pub(super) fn names_source(&self) -> bool {
+        let mut bodies = self.branches.iter().flat_map(|(_, body)| *body);
+        bodies.any(|clause| clause.contains(" $ "))
+    }
+}
+
 const PAIR: &[Kind] = &[Kind::Entity, Kind::Entity];
 
 pub(super) const TEMPLATES: &[Template] = &[
@@ -61,7 +69,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[],
         branches: &[
             ("(back ?a ?b)", &["[?b EDGE ?a]"]),
-            ("(back ?a ?b)", &["(back ?c ?b)", "[?c EDGE ?a]", "[?c :x/n ?n]", "[(< ?n 3)]"]),
+            (
+                "(back ?a ?b)",
+                &["(back ?c ?b)", "[?c EDGE ?a]", "[?c :x/n ?n]", "[(< ?n 3)]"],
+            ),
         ],
     },
     Template {
@@ -90,7 +101,12 @@ pub(super) const TEMPLATES: &[Template] = &[
             ("(generation ?a ?b)", &["[?a EDGE ?p]", "[?b EDGE ?p]"]),
             (
                 "(generation ?a ?b)",
-                &["[?a EDGE ?p]", "[?b EDGE ?q]", "(generation ?p ?q)", "[(not= ?p ?q)]"],
+                &[
+                    "[?a EDGE ?p]",
+                    "[?b EDGE ?q]",
+                    "(generation ?p ?q)",
+                    "[(not= ?p ?q)]",
+                ],
             ),
         ],
     },
@@ -99,7 +115,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         kinds: PAIR,
         required: 0,
         needs: &["right"],
-        branches: &[("(apart ?a ?b)", &["[?a :x/id]", "[?b :x/id]", "(not (right ?a ?b))"])],
+        branches: &[(
+            "(apart ?a ?b)",
+            &["[?a :x/id]", "[?b :x/id]", "(not (right ?a ?b))"],
+        )],
     },
     Template {
         name: "avoiding",
@@ -108,7 +127,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &["blocked"],
         branches: &[
             ("(avoiding ?a ?b)", &["[?a EDGE ?b]", "(not (blocked ?b))"]),
-            ("(avoiding ?a ?b)", &["(avoiding ?a ?c)", "[?c EDGE ?b]", "(not (blocked ?b))"]),
+            (
+                "(avoiding ?a ?b)",
+                &["(avoiding ?a ?c)", "[?c EDGE ?b]", "(not (blocked ?b))"],
+            ),
         ],
     },
     Template {
@@ -118,7 +140,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[],
         branches: &[
             ("(blocked ?e)", &["[?e :x/n ?n]", "[(> ?n 2)]"]),
-            ("(blocked ?e)", &["[?e :x/s \"b\"]", "(not-join [?e] [_ EDGE ?e])"]),
+            (
+                "(blocked ?e)",
+                &["[?e :x/s \"b\"]", "(not-join [?e] [_ EDGE ?e])"],
+            ),
         ],
     },
     Template {
@@ -137,7 +162,12 @@ pub(super) const TEMPLATES: &[Template] = &[
             ("(distance ?a ?b ?d)", &["[?a EDGE ?b]", "[(ground 1) ?d]"]),
             (
                 "(distance ?a ?b ?d)",
-                &["(distance ?a ?c ?f)", "[(< ?f 4)]", "[?c EDGE ?b]", "[(+ ?f 1) ?d]"],
+                &[
+                    "(distance ?a ?c ?f)",
+                    "[(< ?f 4)]",
+                    "[?c EDGE ?b]",
+                    "[(+ ?f 1) ?d]",
+                ],
             ),
         ],
     },
@@ -150,7 +180,12 @@ pub(super) const TEMPLATES: &[Template] = &[
             ("(steps [?n] ?a ?b)", &["[(<= ?n 1)]", "[?a EDGE ?b]"]),
             (
                 "(steps [?n] ?a ?b)",
-                &["[(< 1 ?n)]", "[(- ?n 1) ?m]", "[?a EDGE ?c]", "(steps ?m ?c ?b)"],
+                &[
+                    "[(< 1 ?n)]",
+                    "[(- ?n 1) ?m]",
+                    "[?a EDGE ?c]",
+                    "(steps ?m ?c ?b)",
+                ],
             ),
         ],
     },
@@ -161,7 +196,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[],
         branches: &[
             ("(upto [?n] ?m)", &["[(< ?n 5)]", "[(+ ?n 1) ?m]"]),
-            ("(upto [?n] ?m)", &["[(< ?n 5)]", "[(+ ?n 1) ?k]", "(upto ?k ?m)"]),
+            (
+                "(upto [?n] ?m)",
+                &["[(< ?n 5)]", "[(+ ?n 1) ?k]", "(upto ?k ?m)"],
+            ),
         ],
     },
     Template {
@@ -189,7 +227,10 @@ pub(super) const TEMPLATES: &[Template] = &[
         needs: &[],
         branches: &[
             ("(value ?e ?v)", &["[?e :x/n ?v]"]),
-            ("(value ?e ?v)", &["[?e EDGE ?f]", "[?f :x/n ?v]", "(not [?e :x/n ?v])"]),
+            (
+                "(value ?e ?v)",
+                &["[?e EDGE ?f]", "[?f :x/n ?v]", "(not [?e :x/n ?v])"],
+            ),
         ],
     },
     Template {

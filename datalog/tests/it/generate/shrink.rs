@@ -29,7 +29,9 @@ impl Case {
             .transactions
             .iter()
             .enumerate()
-            .flat_map(|(at, operations)| (0..operations.len()).map(move |operation| (at, operation)))
+            .flat_map(|(at, operations)| {
+                (0..operations.len()).map(move |operation| (at, operation))
+            })
             .collect();
         let mut size = places.len();
         while size > 0 {
@@ -117,7 +119,9 @@ fn simpler(clause: &Clause) -> Vec<Vec<Clause>> {
         Clause::Plain(_) => Vec::new(),
         Clause::Not(head, clauses) => {
             let mut found = vec![clauses.clone()];
-            let fewer = without_one(clauses).into_iter().filter(|fewer| !fewer.is_empty());
+            let fewer = without_one(clauses)
+                .into_iter()
+                .filter(|fewer| !fewer.is_empty());
             found.extend(fewer.map(|fewer| vec![Clause::Not(head.clone(), fewer)]));
             found
         }
@@ -133,7 +137,11 @@ fn simpler(clause: &Clause) -> Vec<Vec<Clause>> {
                     found.push(with(None));
                 }
                 let fewer = without_one(&branches[at]).into_iter();
-                found.extend(fewer.filter(|fewer| !fewer.is_empty()).map(|fewer| with(Some(fewer))));
+                found.extend(
+                    fewer
+                        .filter(|fewer| !fewer.is_empty())
+                        .map(|fewer| with(Some(fewer))),
+                );
             }
             found
         }

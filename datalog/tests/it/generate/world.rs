@@ -9,7 +9,10 @@ use super::random::Random;
 pub(super) const ENTITY_MIN: i64 = 100_000;
 
 /// The entities that have an ident.
-const IDENTS: [(i64, &str); 2] = [(ENTITY_MIN + 1, ":enum/red"), (ENTITY_MIN + 2, ":enum/blue")];
+const IDENTS: [(i64, &str); 2] = [
+    (ENTITY_MIN + 1, ":enum/red"),
+    (ENTITY_MIN + 2, ":enum/blue"),
+];
 
 /// What a variable, or the value of an attribute, is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,7 +85,7 @@ impl World {
         let entities: Vec<i64> = (1..=count).map(|at| ENTITY_MIN + at).collect();
         let mut state: BTreeMap<(i64, usize), Vec<Value>> = BTreeMap::new();
         let mut transactions = vec![first(&mut random, &attributes, &entities, &mut state)];
-        for _ in 0..1 + random.below(4) {
+        for _ in 0..=random.below(4) {
             transactions.push(change(&mut random, &attributes, &entities, &mut state));
         }
         let facts = state
@@ -180,7 +183,7 @@ pub(super) fn value(random: &mut Random, kind: Kind, entities: &[i64]) -> Value 
         Kind::Double if random.chance(10) => Value::Double(9_007_199_254_740_992.0),
         Kind::Double => Value::Double(*random.pick(&[0.0, 1.0, 2.0, 2.5, -1.5])),
         Kind::String => Value::String((*random.pick(&["", "a", "b", "ab", "ä", "2"])).to_owned()),
-        Kind::Keyword => Value::Keyword(random.pick(&keywords)),
+        Kind::Keyword => Value::Keyword(keywords[random.below(keywords.len())]),
         Kind::Boolean => Value::Boolean(random.chance(50)),
         _ => Value::Long(*random.pick(&[-1, 0, 1, 1, 2, 2, 3, 4])),
     }
@@ -197,15 +200,16 @@ fn first(
     for &entity in entities {
         let mut map = format!("{{:db/id {entity}");
         if let Some((_, ident)) = IDENTS.iter().find(|(id, _)| *id == entity) {
-            map += &format!(" :db/ident {ident}");
+            map = format!("{map} :db/ident {ident}");
         }
         for (place, attribute) in attributes.iter().enumerate() {
             let values = if attribute.is_unique {
                 vec![Value::Long(entity - ENTITY_MIN)]
             } else {
-                let count = match attribute.is_many {
-                    true => random.below(4),
-                    false => usize::from(random.chance(75)),
+                let count = if attribute.is_many {
+                    random.below(4)
+                } else {
+                    usize::from(random.chance(75))
                 };
                 let mut values = Vec::new();
                 for _ in 0..count {
@@ -219,8 +223,8 @@ fn first(
             let texts: Vec<String> = values.iter().map(ToString::to_string).collect();
             match &*texts {
                 [] => continue,
-                [text] => map += &format!(" {} {text}", attribute.ident),
-                texts => map += &format!(" {} [{}]", attribute.ident, texts.join(" ")),
+                [text] => map = format!("{map} {} {text}", attribute.ident),
+                texts => map = format!("{map} {} [{}]", attribute.ident, texts.join(" ")),
             }
             state.insert((entity, place), values);
         }
@@ -248,7 +252,10 @@ fn change(
         let values = state.entry((entity, place)).or_default();
         if !values.is_empty() && random.chance(40) {
             let value = values.swap_remove(random.below(values.len()));
-            operations.push(format!("[:db/retract {entity} {} {value}]", attribute.ident));
+            operations.push(format!(
+                "[:db/retract {entity} {} {value}]",
+                attribute.ident
+            ));
             continue;
         }
         let value = value(random, attribute.kind, entities);

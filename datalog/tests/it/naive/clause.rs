@@ -46,7 +46,10 @@ impl Engine<'_> {
             let Some((place, around)) =
                 ready.min_by_key(|(place, _)| effort(&clauses[waiting[*place]], &bound))
             else {
-                let names: BTreeSet<_> = waiting.iter().flat_map(|&at| variables(&clauses[at])).collect();
+                let names: BTreeSet<_> = waiting
+                    .iter()
+                    .flat_map(|&at| variables(&clauses[at]))
+                    .collect();
                 let missing: Vec<_> = names.difference(&bound).map(Variable::as_str).collect();
                 return Err(format!("insufficient bindings of {}", missing.join(", ")));
             };
@@ -181,7 +184,10 @@ impl Engine<'_> {
                 Component::Blank(_) => None,
                 Component::Constant(form) => {
                     let term = constant(form)?;
-                    Some(role.as_ref().map_or_else(|| term.clone(), |role| self.resolve(&term, role)))
+                    Some(
+                        role.as_ref()
+                            .map_or_else(|| term.clone(), |role| self.resolve(&term, role)),
+                    )
                 }
             });
             attributes.push(match argument.variable().and_then(|v| scope.roles.get(v)) {
@@ -251,7 +257,6 @@ impl Engine<'_> {
             }
         }
         match (name.as_str(), database, &*arguments) {
-            ("ground", None, [value]) => Ok(value.clone()),
             ("get-else", Some(database), [entity, attribute, otherwise]) => Ok(database
                 .value(entity, attribute)
                 .unwrap_or(otherwise)

@@ -223,7 +223,9 @@ impl Database {
             let holds = wants.iter().enumerate().all(|(place, want)| match want {
                 Want::Anything => true,
                 Want::Variable(variable) => unify(&mut row, variable, &values[place]),
-                Want::Constant(_, id) if is_ref[place] => id.map(Term::Long) == Some(values[place].clone()),
+                Want::Constant(_, id) if is_ref[place] => {
+                    id.map(Term::Long) == Some(values[place].clone())
+                }
                 Want::Constant(term, _) => *term == values[place],
             });
             if holds {

@@ -3,9 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use datomfusion_datalog::Term;
-use datomfusion_datalog::ast::{
-    Aggregate, Argument, CalleeName, FindElement, Query, Variable,
-};
+use datomfusion_datalog::ast::{Aggregate, Argument, CalleeName, FindElement, Query, Variable};
 
 use super::clause::Scope;
 use super::{Engine, Row, constant, restrict};
@@ -97,7 +95,8 @@ impl Engine<'_> {
                 _ => return Err(format!("{variable} is not the name of an aggregate")),
             },
         };
-        let Some((Argument::Variable(over, _), constants)) = aggregate.arguments.split_last() else {
+        let Some((Argument::Variable(over, _), constants)) = aggregate.arguments.split_last()
+        else {
             return Err(format!("{name} has no variable to aggregate"));
         };
         let constants = constants

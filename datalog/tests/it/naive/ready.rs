@@ -171,7 +171,9 @@ impl Rules<'_> {
                     CalleeName::Symbol(_) => None,
                 };
                 let arguments = call.arguments.iter().filter_map(Argument::variable);
-                arguments.chain(callee).all(|variable| bound.contains(variable))
+                arguments
+                    .chain(callee)
+                    .all(|variable| bound.contains(variable))
             }
             ClauseKind::Rule(call) => self
                 .runnable
@@ -185,9 +187,7 @@ impl Rules<'_> {
             } => {
                 let inside = all_variables(clauses);
                 shared(&inside, &around.bindable).is_subset(bound)
-                    && self
-                        .run(clauses, &shared(&inside, bound), around)
-                        .is_some()
+                    && self.run(clauses, &shared(&inside, bound), around).is_some()
             }
             ClauseKind::Not {
                 join: Some(join),
@@ -218,7 +218,9 @@ impl Rules<'_> {
                 ..
             } => {
                 let all = join_variables(join);
-                join.required.iter().all(|variable| bound.contains(variable))
+                join.required
+                    .iter()
+                    .all(|variable| bound.contains(variable))
                     && branches.iter().all(|branch| {
                         self.run(branch, &shared(&all, bound), &around.through(&all))
                             .is_some_and(|after| all.is_subset(&after))

@@ -5,11 +5,11 @@
 
 use std::collections::BTreeMap;
 
+use datomfusion_datalog::Term;
 use datomfusion_datalog::ast::{
     Argument, CalleeName, Clause, ClauseKind, Component, Pattern, SourceName, Variable,
 };
 use datomfusion_datalog::edn::Symbol;
-use datomfusion_datalog::Term;
 
 use super::{Engine, constant};
 
@@ -30,7 +30,9 @@ pub(super) type RuleRoles = BTreeMap<(Symbol, SourceName), Vec<Option<Role>>>;
 
 /// Notes a role. The least one stays, so that the order of clauses does not matter.
 pub(super) fn note(roles: &mut Roles, variable: &Variable, role: Role) {
-    let known = roles.entry(variable.clone()).or_insert_with(|| role.clone());
+    let known = roles
+        .entry(variable.clone())
+        .or_insert_with(|| role.clone());
     if role < *known {
         *known = role;
     }

@@ -108,7 +108,11 @@ impl<'a> Rules<'a> {
     fn check_strata(&self) -> Result<(), String> {
         let mut reached: BTreeSet<(&Symbol, &Symbol)> = BTreeSet::new();
         for branch in self.branches {
-            reached.extend(calls(&branch.body).into_iter().map(|(name, ..)| (&branch.name, name)));
+            reached.extend(
+                calls(&branch.body)
+                    .into_iter()
+                    .map(|(name, ..)| (&branch.name, name)),
+            );
         }
         loop {
             let longer: BTreeSet<_> = reached
@@ -142,7 +146,8 @@ impl<'a> Rules<'a> {
             for bits in 0..1_usize << arity {
                 let adornment: Vec<bool> = (0..arity).map(|place| bits >> place & 1 == 1).collect();
                 let has_required = adornment[..branches[0].required.len()].iter().all(|b| *b);
-                self.runnable.insert((name.clone(), adornment), has_required);
+                self.runnable
+                    .insert((name.clone(), adornment), has_required);
             }
         }
         loop {
@@ -183,7 +188,11 @@ fn calls(clauses: &[Clause]) -> Vec<(&Symbol, usize, bool)> {
             ClauseKind::Pattern(_) | ClauseKind::Call(_) => {}
             ClauseKind::Rule(call) => found.push((&call.name, call.arguments.len(), false)),
             ClauseKind::Not { clauses, .. } => {
-                found.extend(calls(clauses).into_iter().map(|(name, arity, _)| (name, arity, true)));
+                found.extend(
+                    calls(clauses)
+                        .into_iter()
+                        .map(|(name, arity, _)| (name, arity, true)),
+                );
             }
             ClauseKind::Or { branches, .. } => {
                 found.extend(branches.iter().flat_map(|branch| calls(branch)));
@@ -226,7 +235,14 @@ impl Engine<'_> {
                     frame.has_grown.set(true);
                 }
             }
-            if frame.tables.borrow().values().map(BTreeSet::len).sum::<usize>() > ROWS_MAX {
+            if frame
+                .tables
+                .borrow()
+                .values()
+                .map(BTreeSet::len)
+                .sum::<usize>()
+                > ROWS_MAX
+            {
                 break;
             }
             if !frame.has_grown.get() {
@@ -289,9 +305,12 @@ fn enter(branch: &RuleBranch, arguments: &[Option<Term>]) -> Result<Option<Row>,
 /// The arguments of the head of a branch, as a row binds them.
 fn leave(branch: &RuleBranch, row: &Row) -> Result<Vec<Term>, String> {
     let value = |variable: &Variable| {
-        row.get(variable)
-            .cloned()
-            .ok_or_else(|| format!("insufficient bindings of {variable} in rule {}", branch.name))
+        row.get(variable).cloned().ok_or_else(|| {
+            format!(
+                "insufficient bindings of {variable} in rule {}",
+                branch.name
+            )
+        })
     };
     let required = branch.required.iter().map(value);
     let free = branch.free.iter().map(|argument| match argument {
