@@ -24,6 +24,8 @@ mod index;
 mod node;
 #[cfg(feature = "query")]
 mod provider;
+#[cfg(feature = "query")]
+mod query;
 mod schema;
 mod store;
 mod tree;
@@ -34,6 +36,9 @@ mod wire;
 pub use conn::Connection;
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::edn;
+#[cfg(feature = "query")]
+pub use datomfusion_datalog::{Answer, Functions};
+pub use datomfusion_datalog::Term;
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
 pub use db::{Db, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]
@@ -44,6 +49,8 @@ pub use error::{Error, Result, StoreFailure};
 pub use federation::Federation;
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index, TreeName};
+#[cfg(feature = "query")]
+pub use query::Inputs;
 pub use schema::{Attribute, Cardinality, EntityRef, LookupRef, Schema, Unique};
 #[cfg(any(test, feature = "conformance"))]
 pub use store::conformance;

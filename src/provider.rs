@@ -36,6 +36,7 @@ pub(crate) use self::datoms::DatomTable;
 use crate::catalog::metaschema::TableDef;
 use crate::db::Db;
 use crate::error::Error;
+use crate::schema::Attribute;
 
 /// A table of the entities of a namespace, or of the members of a cardinality-many attribute.
 ///
@@ -52,4 +53,10 @@ pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvid
         ))));
     }
     Ok(Arc::new(entities::EntityTable::new(db, def)))
+}
+
+/// A table of entities that have all of some cardinality-one attributes, for a query that demands each of
+/// its columns `a0`, `a1` and so on.
+pub(crate) fn star_table(db: Db, attributes: Vec<Arc<Attribute>>) -> Arc<dyn TableProvider> {
+    Arc::new(entities::EntityTable::star(db, attributes))
 }

@@ -19,6 +19,11 @@
 //! then by the BLAKE3 hash of the whole, so that it can be placed without being read.
 
 mod edn;
+#[cfg(feature = "query")]
+mod term;
+
+#[cfg(feature = "query")]
+pub(crate) use term::{term_of, value_equal_to};
 
 use std::cmp::Ordering;
 use std::fmt;

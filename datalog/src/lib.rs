@@ -1,14 +1,46 @@
 #![doc = include_str!("../README.md")]
 
+mod aggregates;
+pub mod analyze;
 pub mod ast;
+#[cfg(feature = "plan")]
+pub mod column;
+#[cfg(feature = "plan")]
+mod counts;
 pub mod edn;
 mod error;
+#[cfg(feature = "plan")]
+pub mod fixpoint;
+mod functions;
+#[cfg(feature = "plan")]
+pub mod lower;
 mod parse;
+#[cfg(feature = "plan")]
+mod plan_source;
+#[cfg(feature = "plan")]
+mod planner;
+mod pull;
+mod resolve;
+#[cfg(feature = "plan")]
+mod result;
 mod source;
 mod span;
 mod term;
 
+pub use aggregates::Aggregate;
+pub use analyze::{Given, SourceFacts, analyze};
+#[cfg(feature = "plan")]
+pub use counts::count;
 pub use error::{Error, ErrorKind};
+pub use functions::{Arity, Function, Functions};
+#[cfg(feature = "plan")]
+pub use plan_source::{FactPattern, QuerySource, Source};
+#[cfg(feature = "plan")]
+pub use planner::{DatalogPlanner, DatalogQueryPlanner};
+pub use pull::{PullError, Xform, pull};
+pub use resolve::{Databases, resolve};
+#[cfg(feature = "plan")]
+pub use result::{Answer, rows};
 pub use source::{AttributeFacts, Facts, SourceError, TermType};
 pub use span::Span;
 pub use term::{DecodeError, Term};

@@ -41,8 +41,10 @@ pub enum TermType {
     Ref,
     /// Entity ids of attributes; shown as their idents.
     Attribute,
-    /// Doubles, and floats.
+    /// Doubles.
     Double,
+    /// Doubles that came from floats.
+    Float,
     /// Integers of any size.
     BigInt,
     /// Decimal numbers.

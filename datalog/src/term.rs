@@ -108,6 +108,20 @@ impl Term {
         }
     }
 
+    /// The elements of a vector, a set, or a map (as pairs); nothing for anything else.
+    pub fn elements(&self) -> Option<Arc<[Self]>> {
+        match self {
+            Self::Vector(elements) | Self::Set(elements) => Some(Arc::clone(elements)),
+            Self::Map(entries) => Some(
+                entries
+                    .iter()
+                    .map(|(key, value)| Self::vector([key.clone(), value.clone()]))
+                    .collect(),
+            ),
+            _ => None,
+        }
+    }
+
     /// Whether a predicate that answers this holds: everything but nil and false.
     pub fn is_truthy(&self) -> bool {
         !matches!(self, Self::Nil | Self::Boolean(false))
@@ -119,6 +133,11 @@ impl Term {
             self,
             Self::Long(_) | Self::BigInt(_) | Self::Double(_) | Self::BigDec(_)
         )
+    }
+
+    /// Whether both are of one kind; numbers are all of one.
+    pub fn is_of_kind(&self, other: &Self) -> bool {
+        self.rank() == other.rank()
     }
 
     /// Position of the kind in the order of terms; numbers share theirs. Also its byte in encodings.

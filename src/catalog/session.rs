@@ -6,6 +6,7 @@ use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::SessionStateBuilder;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datomfusion_datalog::DatalogQueryPlanner;
 
 use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
@@ -44,6 +45,7 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
     builder
         .with_analyzer_rule(Arc::new(checked))
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
+        .with_query_planner(Arc::new(DatalogQueryPlanner))
 }
 
 /// Plans one SQL statement, version clauses included.

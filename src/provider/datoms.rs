@@ -35,6 +35,7 @@ use super::error::into_datafusion;
 use crate::datom::Entid;
 use crate::db::Db;
 use crate::index::{Components, Edge, Index, Range};
+use crate::value::ValueType;
 
 /// Rows that are not worth a partition of their own.
 const PARTITION_ROWS_MIN: u64 = 16 * 1024;
@@ -43,13 +44,36 @@ const PARTITION_ROWS_MIN: u64 = 16 * 1024;
 #[derive(Debug)]
 pub(crate) struct DatomTable {
     db: Db,
+    columns: Vec<Column>,
     schema: SchemaRef,
+    /// What is read whatever the filters say.
+    access: Option<Access>,
 }
 
 impl DatomTable {
     pub(crate) fn new(db: Db) -> Self {
         let schema = columns::table_schema(&db);
-        Self { db, schema }
+        Self {
+            db,
+            columns: Column::ALL.to_vec(),
+            schema,
+            access: None,
+        }
+    }
+
+    /// The facts that begin with some components, as terms: `e a v tx added`, with `a` as the
+    /// attribute's id and `v` encoded, or as values of the attribute if that is known.
+    pub(crate) fn terms(db: Db, pattern: &Components, native: Option<ValueType>) -> Self {
+        let v = native.map_or(Column::Encoded, Column::Typed);
+        let columns = [Column::E, Column::AttributeId, v, Column::Tx, Column::Added];
+        let schema = columns::terms_schema(&columns);
+        let access = Access::to(&db, pattern);
+        Self {
+            db,
+            columns: columns.to_vec(),
+            schema,
+            access: Some(access),
+        }
     }
 
     /// Divides ranges among partitions, and counts their rows where that is cheap.
@@ -150,7 +174,7 @@ impl TableProvider for DatomTable {
         filters: &[&Expr],
     ) -> Result<Vec<TableProviderFilterPushDown>> {
         let decide = |filter: &&Expr| {
-            if access::narrows(filter) {
+            if self.access.is_none() && access::narrows(filter) {
                 TableProviderFilterPushDown::Inexact
             } else {
                 TableProviderFilterPushDown::Unsupported
@@ -166,7 +190,10 @@ impl TableProvider for DatomTable {
         filters: &[Expr],
         limit: Option<usize>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let access = Access::of(&self.db, filters);
+        let access = match &self.access {
+            Some(access) => access.clone(),
+            None => Access::of(&self.db, filters),
+        };
         let index = access.index;
         let target = if limit.is_some() {
             1
@@ -180,9 +207,9 @@ impl TableProvider for DatomTable {
         let (schema, columns): (SchemaRef, Vec<Column>) = match projection {
             Some(projection) => (
                 Arc::new(self.schema.project(projection)?),
-                projection.iter().map(|at| Column::ALL[*at]).collect(),
+                projection.iter().map(|at| self.columns[*at]).collect(),
             ),
-            None => (Arc::clone(&self.schema), Column::ALL.to_vec()),
+            None => (Arc::clone(&self.schema), self.columns.clone()),
         };
         let db = self.db.clone();
         Ok(Arc::new(DatomScanExec::new(

@@ -58,6 +58,17 @@ const INDEX_SHARE: u64 = 16;
 /// Rows of a partition at least.
 const PARTITION_ROWS: u64 = 25_000;
 
+/// What the rows of a table are.
+#[derive(Clone, Debug)]
+enum Rows {
+    /// Entities that have an attribute of the namespace.
+    Namespace(Arc<str>),
+    /// Entities that have an attribute of any namespace; every query demands all columns.
+    Star,
+    /// Members of a cardinality-many attribute.
+    Members,
+}
+
 /// A table of entities or of members.
 #[derive(Debug)]
 pub(crate) struct EntityTable {
@@ -65,8 +76,7 @@ pub(crate) struct EntityTable {
     name: String,
     /// The attributes of the columns behind `db_id`.
     columns: Vec<Arc<Attribute>>,
-    /// The namespace, unless rows are members.
-    namespace: Option<Arc<str>>,
+    rows_are: Rows,
     schema: SchemaRef,
     constraints: Constraints,
     /// Exact counts that have been asked for.
@@ -79,7 +89,7 @@ impl EntityTable {
     /// The table that a definition describes, of this value.
     pub(super) fn new(db: Db, def: &TableDef) -> Self {
         let entity = Field::new(DB_ID, DataType::Int64, false);
-        let (fields, columns, namespace, constraints) = match &def.kind {
+        let (fields, columns, rows_are, constraints) = match &def.kind {
             TableKind::Entities { namespace, columns } => {
                 let field = |column: &ColumnDef| column_field(&column.name, &column.attribute);
                 let unique = columns.iter().enumerate().filter(|(_, column)| {
@@ -94,14 +104,14 @@ impl EntityTable {
                 (
                     fields,
                     attributes.collect(),
-                    Some(Arc::clone(namespace)),
+                    Rows::Namespace(Arc::clone(namespace)),
                     constraints,
                 )
             }
             TableKind::Members { column } => (
                 vec![value_field(&column.name, &column.attribute)],
                 vec![Arc::clone(&column.attribute)],
-                None,
+                Rows::Members,
                 vec![Constraint::PrimaryKey(vec![0, 1])],
             ),
         };
@@ -110,11 +120,32 @@ impl EntityTable {
             db,
             name: def.name.clone(),
             columns,
-            namespace,
+            rows_are,
             schema: Arc::new(ArrowSchema::new(fields)),
             constraints: Constraints::new_unverified(constraints),
             counts: Mutex::default(),
             partition_rows: PARTITION_ROWS,
+        }
+    }
+
+    /// The table of entities that have all of some cardinality-one attributes, whose columns are `a0`,
+    /// `a1` and so on. Every scan must demand each column that it does not fetch.
+    pub(super) fn star(db: Db, attributes: Vec<Arc<Attribute>>) -> Self {
+        let columns = attributes.iter().enumerate();
+        let columns = columns.map(|(at, attribute)| ColumnDef {
+            name: format!("a{at}"),
+            attribute: Arc::clone(attribute),
+        });
+        let def = TableDef {
+            name: "star".to_owned(),
+            kind: TableKind::Entities {
+                namespace: "".into(),
+                columns: columns.collect(),
+            },
+        };
+        Self {
+            rows_are: Rows::Star,
+            ..Self::new(db, &def)
         }
     }
 
@@ -133,7 +164,7 @@ impl EntityTable {
             0 => Some(ValueType::Long),
             at => {
                 let attribute = &self.columns[at - 1];
-                let scalar = self.namespace.is_none() || !attribute.is_many();
+                let scalar = self.rows_are_members() || !attribute.is_many();
                 scalar.then_some(attribute.value_type)
             }
         }
@@ -160,7 +191,22 @@ impl EntityTable {
 
     /// Rows of the table, if the value keeps count.
     fn rows(&self) -> Option<u64> {
-        self.db.entities_in(self.namespace.as_deref()?)
+        match &self.rows_are {
+            Rows::Namespace(namespace) => self.db.entities_in(namespace),
+            Rows::Star => {
+                // No more than have the rarest attribute, which planning has counted.
+                let counted = !self.db.is_history() && self.db.since_t().is_none();
+                let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+                let known = |attribute: &Arc<Attribute>| counts.get(&attribute.id).copied();
+                let all: Option<Vec<u64>> = self.columns.iter().map(known).collect();
+                all?.into_iter().min().filter(|_| counted)
+            }
+            Rows::Members => None,
+        }
+    }
+
+    fn rows_are_members(&self) -> bool {
+        matches!(self.rows_are, Rows::Members)
     }
 
     async fn plan(
@@ -173,6 +219,10 @@ impl EntityTable {
         let projection = projection
             .cloned()
             .unwrap_or_else(|| (0..self.schema.fields().len()).collect());
+        if matches!(self.rows_are, Rows::Star) {
+            let all: Vec<usize> = (1..=self.columns.len()).collect();
+            self.counts_of(&all).await?;
+        }
         let mut planned = self.filters(state, filters)?;
         let counted = projection.is_empty() && !planned.any && self.rows().is_some();
         let route = if counted {
@@ -359,7 +409,7 @@ impl EntityTable {
 
     /// Decides how rows are found. Filters that the route answers by itself are dropped.
     async fn route(&self, planned: &mut Planned, projection: &[usize]) -> Result<Route> {
-        if self.namespace.is_none() {
+        if self.rows_are_members() {
             return self.route_of_facts(planned).await;
         }
         let ids = planned.named();
@@ -557,15 +607,17 @@ impl EntityTable {
 
     async fn row_statistics(&self, route: &Route, planned: &Planned) -> Result<Precision<usize>> {
         let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-        let all = match (&self.namespace, self.rows()) {
-            (Some(_), Some(rows)) => Some(rows),
-            (Some(_), None) => None,
-            (None, _) if self.db.since_t().is_some() => None,
-            (None, _) => Some(self.count(&self.columns[0]).await?),
+        let all = match (&self.rows_are, self.rows()) {
+            (Rows::Members, _) if self.db.since_t().is_some() => None,
+            (Rows::Members, _) => Some(self.count(&self.columns[0]).await?),
+            (_, rows) => rows,
         };
         Ok(match route {
             Route::Ids(ids) => Precision::Inexact(ids.len()),
             Route::Index { rows, .. } => Precision::Inexact(number(*rows)),
+            _ if matches!(self.rows_are, Rows::Star) => {
+                all.map_or(Precision::Absent, |rows| Precision::Inexact(number(rows)))
+            }
             _ if !planned.any => {
                 all.map_or(Precision::Absent, |rows| Precision::Exact(number(rows)))
             }
@@ -587,7 +639,7 @@ impl EntityTable {
         let (Precision::Exact(rows), false) = (rows, planned.any) else {
             return statistics;
         };
-        if self.namespace.is_none() {
+        if self.rows_are_members() {
             statistics.null_count = Precision::Exact(0);
             return statistics;
         }

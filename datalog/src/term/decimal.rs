@@ -50,7 +50,7 @@ impl Digits {
     }
 
     /// The double next to this, which may be infinite.
-    fn to_double(&self) -> f64 {
+    pub(crate) fn to_double(&self) -> f64 {
         match self.point {
             ..-400 => 0.0,
             400.. => f64::INFINITY,
@@ -104,17 +104,58 @@ pub(crate) fn cut_long(long: i64) -> Cut {
 }
 
 pub(crate) fn cut_integer(integer: &BigInt) -> Cut {
-    match i64::try_from(integer) {
-        Ok(long) => cut_long(long),
-        Err(_) => cut(
-            integer.sign() == Sign::Minus,
-            Digits::of_integer(integer.magnitude()),
-        ),
+    if let Ok(long) = i64::try_from(integer) {
+        return cut_long(long);
+    }
+    let magnitude = integer.magnitude();
+    let is_negative = integer.sign() == Sign::Minus;
+    // The first 53 bits, towards zero.
+    let shift = magnitude.bits().saturating_sub(53);
+    #[allow(clippy::cast_precision_loss, reason = "53 bits are exact in a double")]
+    let near = match u64::try_from(magnitude >> shift) {
+        Ok(bits) if shift <= 1024 - 53 => bits as f64 * f64::from_bits((1023 + shift) << 52),
+        _ => f64::MAX,
+    };
+    let is_exact = near < f64::MAX && magnitude.trailing_zeros() >= Some(shift);
+    match (is_exact, is_negative) {
+        (true, false) => (near, None),
+        (true, true) => (-near, None),
+        // The greatest double itself comes here too.
+        (false, _) if near >= f64::MAX => cut(is_negative, Digits::of_integer(magnitude)),
+        (false, false) => (near, Digits::of_integer(magnitude)),
+        (false, true) => (-near.next_up(), Digits::of_integer(magnitude)),
     }
 }
 
 pub(crate) fn cut_decimal(decimal: &BigDecimal) -> Cut {
-    cut(decimal.sign() == Sign::Minus, Digits::of_decimal(decimal))
+    let is_negative = decimal.sign() == Sign::Minus;
+    let digits = Digits::of_decimal(decimal);
+    match (digits, near_small(decimal)) {
+        (Some(digits), Some((near, order))) => cut_near(is_negative, digits, near, order),
+        (digits, _) => cut(is_negative, digits),
+    }
+}
+
+/// The double next to the magnitude of a decimal, and how they compare, where words suffice for it.
+fn near_small(decimal: &BigDecimal) -> Option<(f64, Ordering)> {
+    let (unscaled, scale) = decimal.as_bigint_and_scale();
+    let unscaled = u64::try_from(unscaled.magnitude()).ok()?;
+    let power = 10_u64.checked_pow(u32::try_from(scale).ok()?)?;
+    // Both are exact, so one division rounds once.
+    if unscaled == 0 || unscaled > 1 << 53 || scale > 18 {
+        return None;
+    }
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "exact up to 2⁵³, and for such powers of ten"
+    )]
+    let near = unscaled as f64 / power as f64;
+    // A normal double: its mantissa and its exponent, which is not above zero.
+    let bits = near.to_bits();
+    let mantissa = u128::from(bits & ((1 << 52) - 1) | 1 << 52);
+    let places = 1075_u32.checked_sub(u32::try_from(bits >> 52).ok()?)?;
+    let wanted = u128::from(unscaled).checked_mul(1_u128.checked_shl(places)?)?;
+    Some((near, (mantissa * u128::from(power)).cmp(&wanted)))
 }
 
 fn cut(is_negative: bool, digits: Option<Digits>) -> Cut {
@@ -127,6 +168,11 @@ fn cut(is_negative: bool, digits: Option<Digits>) -> Cut {
     } else {
         Ordering::Greater
     };
+    cut_near(is_negative, digits, near, order)
+}
+
+/// Cuts at a double next to a magnitude, of which it is known how it compares with it.
+fn cut_near(is_negative: bool, digits: Digits, near: f64, order: Ordering) -> Cut {
     let floor = match (order, is_negative) {
         (Ordering::Equal, false) => return (near, None),
         (Ordering::Equal, true) => return (-near, None),
@@ -153,6 +199,14 @@ pub(crate) fn compare_decimals(a: &BigDecimal, b: &BigDecimal) -> Ordering {
             order
         }
     })
+}
+
+/// Compares a decimal with a long, where words suffice for it.
+pub(crate) fn compare_small(decimal: &BigDecimal, long: i64) -> Option<Ordering> {
+    let (unscaled, scale) = decimal.as_bigint_and_scale();
+    let unscaled = i64::try_from(&*unscaled).ok()?;
+    let power = 10_i64.checked_pow(u32::try_from(scale).ok()?)?;
+    Some(i128::from(unscaled).cmp(&(i128::from(long) * i128::from(power))))
 }
 
 pub(crate) fn compare_long_to_double(long: i64, double: f64) -> Ordering {
@@ -191,17 +245,62 @@ pub(crate) fn exact_integer(double: f64) -> Option<BigInt> {
     }
 }
 
-/// A number as a big decimal without loss; `None` for the infinities and NaN.
-pub(crate) fn exact_decimal(double: f64) -> Option<BigDecimal> {
-    if !double.is_finite() {
-        return None;
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::term::Term;
+    use crate::term::strategy::number;
+
+    fn exact(double: f64) -> BigDecimal {
+        BigDecimal::try_from(double).unwrap()
     }
-    let Some(digits) = Digits::of_double(double) else {
-        return Some(BigDecimal::from(0));
-    };
-    let unscaled = digits.to_unscaled(double < 0.0, 0)?;
-    Some(BigDecimal::new(
-        unscaled,
-        i64::try_from(digits.scale()).ok()?,
-    ))
+
+    fn check(number: &BigDecimal, (floor, rest): Cut) -> Result<(), TestCaseError> {
+        prop_assert_eq!(floor.is_finite() && exact(floor) == *number, rest.is_none());
+        if floor.is_finite() {
+            prop_assert!(exact(floor) <= *number, "{} {}", floor, number);
+        }
+        if floor.next_up().is_finite() {
+            prop_assert!(exact(floor.next_up()) > *number, "{} {}", floor, number);
+        }
+        Ok(())
+    }
+
+    proptest! {
+        #[test]
+        fn a_cut_is_the_last_double_not_above(number in number()) {
+            match number {
+                Term::Long(long) => check(&long.into(), cut_long(long))?,
+                Term::BigInt(integer) => check(&(*integer).clone().into(), cut_integer(&integer))?,
+                Term::BigDec(number) => check(&number, cut_decimal(&number))?,
+                _ => {}
+            }
+        }
+
+        #[test]
+        fn a_price_is_cut_there_too(cents in any::<i64>(), shift in 0..60_u32, scale in 0..25_i64) {
+            let price = BigDecimal::new((cents >> shift).into(), scale);
+            check(&price, cut_decimal(&price))?;
+            let scale = u32::try_from(scale).unwrap();
+            let whole = BigInt::from(cents) * BigInt::from(10).pow(scale * 13);
+            check(&whole.clone().into(), cut_integer(&whole))?;
+        }
+    }
+
+    #[test]
+    fn the_ends_of_doubles_are_cut() {
+        let largest = exact_integer(f64::MAX).unwrap();
+        assert_eq!(cut_integer(&largest), (f64::MAX, None));
+        assert_eq!(cut_integer(&-&largest), (f64::MIN, None));
+        for (integer, floor) in [
+            (&largest + 1, f64::MAX),
+            (-&largest - 1, f64::NEG_INFINITY),
+            (&largest - 1, f64::MAX.next_down()),
+            (BigInt::from(10).pow(400), f64::MAX),
+        ] {
+            assert_eq!(cut_integer(&integer).0.to_bits(), floor.to_bits());
+        }
+    }
 }

@@ -204,7 +204,7 @@ fn decode_scale(rest: &mut &[u8]) -> Result<i64> {
 
 fn encode_digits(digits: &Digits, out: &mut Vec<u8>) {
     let is_odd = digits.point.rem_euclid(2) == 1;
-    let exponent = (digits.point + i128::from(is_odd)) / 2;
+    let exponent = (digits.point + i128::from(is_odd)).div_euclid(2);
     match i64::try_from(exponent) {
         Ok(exponent) if EXPONENTS.contains(&exponent) => {
             #[allow(clippy::cast_possible_truncation, reason = "in the range of a byte")]

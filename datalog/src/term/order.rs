@@ -6,6 +6,8 @@
 use std::cmp::Ordering;
 use std::hash::{Hash, Hasher};
 
+use num_bigint::BigInt;
+
 use super::Term;
 use super::decimal::{self, Cut};
 
@@ -55,19 +57,29 @@ fn compare_numbers(a: &Term, b: &Term) -> Option<Ordering> {
         (Term::Double(a), Term::Long(b)) => decimal::compare_long_to_double(*b, *a).reverse(),
         (Term::BigInt(a), Term::BigInt(b)) => a.cmp(b),
         (Term::BigDec(a), Term::BigDec(b)) => decimal::compare_decimals(a, b),
-        _ => {
-            let ((a, a_rest), (b, b_rest)) = (a.cut()?, b.cut()?);
-            decimal::compare_doubles(a, b).then_with(|| {
-                // Both lie at or above one double; digits count away from zero.
-                let order = a_rest.cmp(&b_rest);
-                if a < 0.0 && a_rest.is_some() && b_rest.is_some() {
-                    order.reverse()
-                } else {
-                    order
-                }
-            })
+        (Term::BigInt(a), Term::Long(b)) => (**a).cmp(&(*b).into()),
+        (Term::Long(a), Term::BigInt(b)) => BigInt::from(*a).cmp(b),
+        (Term::BigDec(x), Term::Long(y)) => {
+            decimal::compare_small(x, *y).or_else(|| compare_cuts(a, b))?
         }
+        (Term::Long(x), Term::BigDec(y)) => {
+            (decimal::compare_small(y, *x).map(Ordering::reverse)).or_else(|| compare_cuts(a, b))?
+        }
+        _ => compare_cuts(a, b)?,
     })
+}
+
+fn compare_cuts(a: &Term, b: &Term) -> Option<Ordering> {
+    let ((a, a_rest), (b, b_rest)) = (a.cut()?, b.cut()?);
+    Some(decimal::compare_doubles(a, b).then_with(|| {
+        // Both lie at or above one double; digits count away from zero.
+        let order = a_rest.cmp(&b_rest);
+        if a < 0.0 && a_rest.is_some() && b_rest.is_some() {
+            order.reverse()
+        } else {
+            order
+        }
+    }))
 }
 
 impl Term {
@@ -126,13 +138,12 @@ fn hash_cut<H: Hasher>((double, rest): Cut, state: &mut H) {
         .then(|| digits.to_unscaled(double < 0.0, zeros))
         .flatten()
         .and_then(|integer| i64::try_from(integer).ok());
-    match long {
-        Some(long) => state.write_i64(long),
-        None => {
-            state.write_u64(double.to_bits());
-            digits.digits.hash(state);
-            state.write_i128(digits.point);
-        }
+    if let Some(long) = long {
+        state.write_i64(long);
+    } else {
+        state.write_u64(double.to_bits());
+        digits.digits.hash(state);
+        state.write_i128(digits.point);
     }
 }
 

@@ -22,6 +22,7 @@ fn long() -> impl Strategy<Value = i64> {
     ]
 }
 
+#[allow(clippy::cast_precision_loss, reason = "any double will do")]
 fn double() -> impl Strategy<Value = f64> {
     let special = [
         f64::NAN,
@@ -37,7 +38,6 @@ fn double() -> impl Strategy<Value = f64> {
         f64::MIN,
     ];
     prop_oneof![
-        #[allow(clippy::cast_precision_loss, reason = "any double will do")]
         3 => long().prop_map(|long| long as f64),
         1 => any::<u64>().prop_map(f64::from_bits),
         1 => prop::sample::select(special.to_vec()),

@@ -29,7 +29,7 @@ use super::columns::Column;
 const LOOKUPS_MAX: usize = 4096;
 
 /// The index and the ranges that hold every row that can pass.
-#[derive(Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Access {
     pub(crate) index: Index,
     pub(crate) ranges: Vec<Range>,
@@ -243,6 +243,30 @@ impl Wanted {
 }
 
 impl Access {
+    /// The narrowest prefix of an index for some components, of any shape.
+    pub(super) fn to(db: &Db, pattern: &Components) -> Self {
+        let (index, prefix) = match (pattern.e, pattern.a, &pattern.v) {
+            (Some(e), Some(a), Some(v)) => {
+                let prefix = Components::all().e(e).a(a);
+                (Index::Eavt, prefix.v(v.clone()))
+            }
+            (Some(e), Some(a), None) => (Index::Eavt, Components::all().e(e).a(a)),
+            (Some(e), None, _) => (Index::Eavt, Components::all().e(e)),
+            (None, Some(a), Some(v)) if db.in_avet(a) => {
+                (Index::Avet, Components::all().a(a).v(v.clone()))
+            }
+            (None, Some(a), _) => (Index::Aevt, Components::all().a(a)),
+            (None, None, _) => {
+                return Self {
+                    index: Index::Aevt,
+                    ranges: vec![Range::all()],
+                    everything: true,
+                };
+            }
+        };
+        Self::prefixes(index, vec![prefix])
+    }
+
     fn prefixes(index: Index, prefixes: Vec<Components>) -> Self {
         let ranges = prefixes.into_iter().map(Range::prefix).collect();
         Self {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use ::arrow::compute::take;
 use arrow_array::builder::{
-    BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
+    BinaryBuilder, BinaryViewBuilder, Decimal128Builder, StringViewBuilder, UInt32Builder,
 };
 use arrow_array::{
     Array, ArrayRef, BooleanArray, Int64Array, RecordBatch, RecordBatchOptions, StringViewArray,
@@ -27,6 +27,7 @@ use crate::error::Error;
 use crate::node::{Kind, Leaf, ValueArray};
 use crate::provider::arrow;
 use crate::provider::error::into_datafusion;
+use crate::value::term_of;
 use crate::schema::Schema;
 use crate::value::{Value, ValueType};
 
@@ -42,6 +43,10 @@ pub(crate) enum Column {
     Typed(ValueType),
     Tx,
     Added,
+    /// The attribute's entity id.
+    AttributeId,
+    /// The value as an encoded term.
+    Encoded,
 }
 
 impl Column {
@@ -79,6 +84,8 @@ impl Column {
             Self::V => "v",
             Self::Tx => "tx",
             Self::Added => "added",
+            Self::AttributeId => "attribute",
+            Self::Encoded => "encoded",
             Self::Typed(value_type) => match value_type {
                 ValueType::Boolean => "v_boolean",
                 ValueType::Long => "v_long",
@@ -101,7 +108,11 @@ impl Column {
 
     fn data_type(self, scale: i8) -> DataType {
         match self {
-            Self::E | Self::Tx | Self::Typed(ValueType::Long | ValueType::Ref) => DataType::Int64,
+            Self::E
+            | Self::AttributeId
+            | Self::Tx
+            | Self::Typed(ValueType::Long | ValueType::Ref) => DataType::Int64,
+            Self::Encoded => DataType::Binary,
             Self::Added | Self::Typed(ValueType::Boolean) => DataType::Boolean,
             Self::Typed(ValueType::Double) => DataType::Float64,
             Self::Typed(ValueType::Float) => DataType::Float32,
@@ -131,6 +142,16 @@ pub(super) fn table_schema(db: &Db) -> SchemaRef {
     Arc::new(ArrowSchema::new(fields.to_vec()))
 }
 
+/// The Arrow schema of facts as terms: `e a v tx added`.
+pub(super) fn terms_schema(columns: &[Column; 5]) -> SchemaRef {
+    let names = ["e", "a", "v", "tx", "added"];
+    let fields = names
+        .into_iter()
+        .zip(columns)
+        .map(|(name, column)| Field::new(name, column.data_type(0), false));
+    Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
+}
+
 /// Builds the projected columns.
 pub(super) struct Columns {
     projected: Vec<Column>,
@@ -151,7 +172,9 @@ impl Columns {
     pub(super) fn need_bodies(&self) -> bool {
         use ValueType::{Bytes, String, Uri};
         let needs =
-            |column: &Column| matches!(column, Column::V | Column::Typed(String | Uri | Bytes));
+            |column: &Column| {
+            matches!(column, Column::V | Column::Encoded | Column::Typed(String | Uri | Bytes))
+        };
         self.projected.iter().any(needs)
     }
 
@@ -166,6 +189,8 @@ impl Columns {
                 Column::Tx => Ok(long(leaf.tx().slice(rows.start, rows.len()))),
                 Column::Added => Ok(added(leaf, &rows)),
                 Column::A => self.idents(leaf, &rows),
+                Column::AttributeId => Ok(long(leaf.a().slice(rows.start, rows.len()))),
+                Column::Encoded => self.encoded(leaf, &rows),
                 Column::V => self.texts(leaf, &rows),
                 Column::Typed(value_type) => {
                     self.typed(leaf, &rows, *value_type, field.data_type())
@@ -209,6 +234,20 @@ impl Columns {
             .collect::<Vec<u32>>()
             .into();
         Ok(take(&names.finish(), &indices, None)?)
+    }
+
+    fn encoded(&self, leaf: &Leaf, rows: &Range<usize>) -> Result<ArrayRef> {
+        let mut terms = BinaryBuilder::with_capacity(rows.len(), 16 * rows.len());
+        let mut bytes = Vec::new();
+        for row in rows.clone() {
+            let (child, at) = leaf.values().at(row);
+            bytes.clear();
+            term_of(&child.value(at))
+                .ok_or_else(|| self.misfit(leaf, row, UNREAD))?
+                .encode(&mut bytes);
+            terms.append_value(&bytes);
+        }
+        Ok(Arc::new(terms.finish()))
     }
 
     fn texts(&self, leaf: &Leaf, rows: &Range<usize>) -> Result<ArrayRef> {

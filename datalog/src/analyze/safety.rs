@@ -1,0 +1,326 @@
+//! Whether a query can run: every variable is bound by something, and what needs bound variables comes
+//! to have them.
+//!
+//! The check plays the order in which clauses can run, without data: a goal runs once what it needs is
+//! bound, and then binds its own variables. What never gets to run is the error.
+
+use std::collections::HashSet;
+
+use super::bound::{BoundQuery, Goal, Slot, VarId};
+use crate::ast::{FindElement, Query};
+use crate::error::Error;
+use crate::span::Span;
+
+/// What a goal needs before it can run, and what it binds then.
+#[derive(Debug, Default)]
+pub(crate) struct Needs {
+    /// Must be bound.
+    pub(crate) needs: Vec<VarId>,
+    /// Are bound afterwards.
+    pub(crate) binds: Vec<VarId>,
+}
+
+/// Checks a query.
+pub(super) fn check(bound: &BoundQuery, query: &Query, rules: &str) -> Result<(), Error> {
+    let constants = bound.vars.iter().enumerate();
+    let constants = constants.filter(|(_, info)| info.constant.is_some());
+    let given: HashSet<VarId> = constants
+        .map(|(at, _)| VarId(u32::try_from(at).unwrap_or(u32::MAX)))
+        .collect();
+    let checker = Checker {
+        bound,
+        query,
+        rules,
+    };
+    let known = checker.conjunction(&bound.goals, given)?;
+    for program in &bound.programs {
+        for predicate in &program.predicates {
+            for branch in &predicate.branches {
+                // Required parameters are bound by the caller; others must be bound here, or there.
+                let head: Vec<VarId> = branch.head.iter().filter_map(Slot::var).collect();
+                let mut given: HashSet<VarId> = head[..predicate.required].iter().copied().collect();
+                given.extend(checker.constants());
+                let known = checker.conjunction(&branch.goals, given)?;
+                if let Some(unbound) = head.iter().find(|var| !known.contains(var)) {
+                    let name = &bound.vars[unbound.0 as usize].name;
+                    return Err(Error::new(
+                        format!(
+                            "{name} is not bound by the body of {}; make it required, \
+                             [({} [{name}] …) …], if callers bind it",
+                            predicate.name, predicate.name
+                        ),
+                        span_of(&branch.goals),
+                        rules,
+                    ));
+                }
+            }
+        }
+    }
+    let elements = query.find.elements().iter().zip(&bound.elements);
+    for (element, bound_element) in elements {
+        let span = match element {
+            FindElement::Variable(_, span) => *span,
+            FindElement::Aggregate(aggregate) => aggregate.span,
+            FindElement::Pull(pull) => pull.span,
+        };
+        let var = bound_element.var();
+        if !known.contains(&var) {
+            let name = &bound.vars[var.0 as usize].name;
+            return Err(Error::new(
+                format!("{name} is not bound by any clause or input"),
+                span,
+                &query.text,
+            ));
+        }
+    }
+    for var in &bound.with {
+        if !known.contains(var) {
+            return Err(Error::new(
+                format!(
+                    "{} of :with is not bound by any clause or input",
+                    bound.vars[var.0 as usize].name
+                ),
+                Span::new(0, query.text.len()),
+                &query.text,
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn span_of(goals: &[Goal]) -> Span {
+    goals
+        .iter()
+        .filter_map(goal_span)
+        .reduce(Span::to)
+        .unwrap_or_default()
+}
+
+pub(crate) fn goal_span(goal: &Goal) -> Option<Span> {
+    match goal {
+        Goal::Fact(fact) => Some(fact.span),
+        Goal::Call(call) => Some(call.span),
+        Goal::GetElse { span, .. }
+        | Goal::Not { span, .. }
+        | Goal::Or { span, .. }
+        | Goal::Rule { span, .. } => Some(*span),
+        Goal::Nested(nested) => Some(nested.span),
+        Goal::Tuple { .. } | Goal::Rows(_) | Goal::Same(..) => None,
+    }
+}
+
+struct Checker<'a> {
+    bound: &'a BoundQuery,
+    query: &'a Query,
+    rules: &'a str,
+}
+
+impl Checker<'_> {
+    fn constants(&self) -> impl Iterator<Item = VarId> {
+        let vars = self.bound.vars.iter().enumerate();
+        vars.filter(|(_, info)| info.constant.is_some())
+            .map(|(at, _)| VarId(u32::try_from(at).unwrap_or(u32::MAX)))
+    }
+
+    /// Plays a conjunction; answers what is bound in the end.
+    fn conjunction(
+        &self,
+        goals: &[Goal],
+        mut known: HashSet<VarId>,
+    ) -> Result<HashSet<VarId>, Error> {
+        let mut waiting: Vec<&Goal> = goals.iter().collect();
+        while !waiting.is_empty() {
+            let before = waiting.len();
+            let mut still = Vec::new();
+            for goal in waiting {
+                match needs(self.bound, goal, &known) {
+                    Some(needs) if needs.needs.iter().all(|var| known.contains(var)) => {
+                        self.inside(goal, &known)?;
+                        known.extend(needs.binds);
+                    }
+                    _ => still.push(goal),
+                }
+            }
+            if still.len() == before {
+                return Err(self.stuck(&still, &known));
+            }
+            waiting = still;
+        }
+        Ok(known)
+    }
+
+    /// Checks what lies inside a goal that can run.
+    fn inside(&self, goal: &Goal, known: &HashSet<VarId>) -> Result<(), Error> {
+        match goal {
+            Goal::Not { goals, .. } => self.conjunction(goals, known.clone()).map(drop),
+            Goal::Or {
+                free, branches, ..
+            } => {
+                for branch in branches {
+                    let bound = self.conjunction(branch, known.clone())?;
+                    if let Some(var) = free.iter().find(|var| !bound.contains(var)) {
+                        return Err(self.error(
+                            format!(
+                                "this branch does not bind {}",
+                                self.bound.vars[var.0 as usize].name
+                            ),
+                            branch,
+                        ));
+                    }
+                }
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn stuck(&self, goals: &[&Goal], known: &HashSet<VarId>) -> Error {
+        let mut lacking: Vec<&str> = Vec::new();
+        let first = goals[0];
+        if let Some(needs) = needs(self.bound, first, known) {
+            let vars = needs.needs.iter().filter(|var| !known.contains(var));
+            lacking.extend(vars.map(|var| &*self.bound.vars[var.0 as usize].name));
+        }
+        if lacking.is_empty() {
+            // An `or` whose branches wait for something: look inside for the reason.
+            if let Goal::Or { branches, .. } = first {
+                for branch in branches {
+                    if let Err(error) = self.conjunction(branch, known.clone()) {
+                        return error;
+                    }
+                }
+            }
+        }
+        lacking.sort_unstable();
+        lacking.dedup();
+        let message = if lacking.is_empty() {
+            "insufficient bindings: this clause can never run".to_owned()
+        } else {
+            format!(
+                "insufficient bindings: nothing binds {} before this clause",
+                lacking.join(", ")
+            )
+        };
+        self.error(message, std::slice::from_ref(first))
+    }
+
+    /// An error at some goals, in the text that they come from.
+    fn error(&self, message: String, goals: &[Goal]) -> Error {
+        let span = span_of(goals);
+        let in_rules = goals.iter().any(|goal| matches!(goal, Goal::Call(call) if call.in_rules));
+        let text = if in_rules { self.rules } else { &self.query.text };
+        Error::new(message, span, text)
+    }
+}
+
+/// What a goal needs and binds; `None` if it cannot tell yet, as an `or` whose branches must wait.
+pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> Option<Needs> {
+    let slots = |slots: &[&Slot]| slots.iter().filter_map(|slot| slot.var()).collect();
+    Some(match goal {
+        Goal::Fact(_) | Goal::Tuple { .. } | Goal::Rows(_) | Goal::Nested(_) => {
+            let mut binds = Vec::new();
+            goal.visit_vars(&mut |var| binds.push(var));
+            Needs {
+                needs: Vec::new(),
+                binds,
+            }
+        }
+        Goal::Call(call) => Needs {
+            needs: call.arguments.iter().filter_map(Slot::var).collect(),
+            binds: call.binding.iter().flat_map(|t| t.vars()).collect(),
+        },
+        Goal::GetElse {
+            entity, binding, ..
+        } => Needs {
+            needs: entity.var().into_iter().collect(),
+            binds: binding.vars(),
+        },
+        Goal::Same(left, right) => {
+            let is_known = |slot: &Slot| slot.var().is_none_or(|var| known.contains(&var));
+            if is_known(left) || is_known(right) {
+                Needs {
+                    needs: Vec::new(),
+                    binds: slots(&[left, right]),
+                }
+            } else {
+                Needs {
+                    needs: slots(&[left, right]),
+                    binds: Vec::new(),
+                }
+            }
+        }
+        Goal::Not { join, goals, .. } => {
+            // A `not` waits for the variables that it shares, unless nothing outside binds them.
+            let _ = goals;
+            Needs {
+                needs: join.clone(),
+                binds: Vec::new(),
+            }
+        }
+        Goal::Or {
+            required,
+            free,
+            branches,
+            ..
+        } => {
+            if !required.iter().all(|var| known.contains(var)) {
+                return Some(Needs {
+                    needs: required.clone(),
+                    binds: Vec::new(),
+                });
+            }
+            for branch in branches {
+                if !runs(bound, branch, known, free) {
+                    return None;
+                }
+            }
+            Needs {
+                needs: required.clone(),
+                binds: free.clone(),
+            }
+        }
+        Goal::Rule {
+            program,
+            predicate,
+            arguments,
+            ..
+        } => {
+            let required = bound.programs[*program].predicates[*predicate].required;
+            Needs {
+                needs: arguments[..required].iter().filter_map(Slot::var).collect(),
+                binds: arguments.iter().filter_map(Slot::var).collect(),
+            }
+        }
+    })
+}
+
+/// Whether a conjunction can run to its end from what is known, and binds `wanted`.
+pub(crate) fn runs(
+    bound: &BoundQuery,
+    goals: &[Goal],
+    known: &HashSet<VarId>,
+    wanted: &[VarId],
+) -> bool {
+    let mut known = known.clone();
+    let mut waiting: Vec<&Goal> = goals.iter().collect();
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        waiting.retain(|goal| match needs(bound, goal, &known) {
+            Some(needs) if needs.needs.iter().all(|var| known.contains(var)) => {
+                let inside = match goal {
+                    Goal::Not { goals, .. } => runs(bound, goals, &known, &[]),
+                    _ => true,
+                };
+                if inside {
+                    known.extend(needs.binds);
+                }
+                !inside
+            }
+            _ => true,
+        });
+        if waiting.len() == before {
+            return false;
+        }
+    }
+    wanted.iter().all(|var| known.contains(var))
+}

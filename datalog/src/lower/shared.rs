@@ -1,0 +1,217 @@
+//! A relation that is computed once and read in several places of one plan.
+
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchemaRef, Result, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, Extension, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ExecutionPlan, PlanProperties,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions, execute_stream,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::sync::OnceCell;
+
+/// The rows, once somebody has computed them, and the memory that they take.
+type Cell = Arc<OnceCell<(Vec<RecordBatch>, MemoryReservation)>>;
+
+/// Reads a relation that other places of the plan read too.
+#[derive(Clone)]
+pub struct SharedNode {
+    input: LogicalPlan,
+    cell: Cell,
+}
+
+impl SharedNode {
+    /// Makes a plan shareable: every clone of the result is computed together with the others.
+    pub(super) fn share(input: LogicalPlan) -> LogicalPlan {
+        LogicalPlan::Extension(Extension {
+            node: Arc::new(Self {
+                input,
+                cell: Cell::default(),
+            }),
+        })
+    }
+
+    /// The operator over the planned input.
+    pub(crate) fn exec(&self, input: Arc<dyn ExecutionPlan>) -> SharedExec {
+        SharedExec::new(input, Arc::clone(&self.cell))
+    }
+}
+
+impl fmt::Debug for SharedNode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+}
+
+impl PartialEq for SharedNode {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.cell, &other.cell) && self.input == other.input
+    }
+}
+
+impl Eq for SharedNode {}
+
+impl Hash for SharedNode {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        Arc::as_ptr(&self.cell).hash(state);
+    }
+}
+
+impl PartialOrd for SharedNode {
+    fn partial_cmp(&self, _: &Self) -> Option<Ordering> {
+        None
+    }
+}
+
+impl UserDefinedLogicalNodeCore for SharedNode {
+    fn name(&self) -> &'static str {
+        "Shared"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![&self.input]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        self.input.schema()
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        Vec::new()
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Shared")
+    }
+
+    fn with_exprs_and_inputs(&self, _: Vec<Expr>, mut inputs: Vec<LogicalPlan>) -> Result<Self> {
+        let Some(input) = inputs.pop() else {
+            return internal_err!("a shared relation has an input");
+        };
+        Ok(Self {
+            input,
+            cell: Arc::clone(&self.cell),
+        })
+    }
+}
+
+/// The operator: the first to be polled computes, the others wait.
+#[derive(Debug)]
+pub struct SharedExec {
+    input: Arc<dyn ExecutionPlan>,
+    cell: Cell,
+    properties: Arc<PlanProperties>,
+}
+
+impl SharedExec {
+    fn new(input: Arc<dyn ExecutionPlan>, cell: Cell) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(input.schema()),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self {
+            input,
+            cell,
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+impl DisplayAs for SharedExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SharedExec")
+    }
+}
+
+impl ExecutionPlan for SharedExec {
+    fn name(&self) -> &'static str {
+        "SharedExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![&self.input]
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let Some(input) = children.pop() else {
+            return internal_err!("a shared relation has an input");
+        };
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.cell))))
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        self.with_new_children(children)
+    }
+
+    fn execute(
+        &self,
+        _: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let schema: SchemaRef = self.input.schema();
+        let (input, cell) = (Arc::clone(&self.input), Arc::clone(&self.cell));
+        let batches = async move {
+            let (batches, _) = cell
+                .get_or_try_init(|| compute(input, context))
+                .await?;
+            Ok::<_, datafusion::common::DataFusionError>(batches.clone())
+        };
+        let batches = stream::once(batches)
+            .map_ok(|batches| stream::iter(batches.into_iter().map(Ok)))
+            .try_flatten()
+            .boxed();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+async fn compute(
+    input: Arc<dyn ExecutionPlan>,
+    context: Arc<TaskContext>,
+) -> Result<(Vec<RecordBatch>, MemoryReservation)> {
+    let reservation =
+        MemoryConsumer::new("SharedExec").register(context.memory_pool());
+    let mut stream = execute_stream(input, context)?;
+    let mut batches = Vec::new();
+    while let Some(batch) = stream.try_next().await? {
+        reservation.try_grow(batch.get_array_memory_size())?;
+        batches.push(batch);
+    }
+    Ok((batches, reservation))
+}

@@ -1,0 +1,590 @@
+//! Datalog over attached databases, and over a single one.
+//!
+//! ```text
+//! text ─► parse ─► analyze ─► resolve ─► count ─► lower ─► DataFusion ─► rows ─► pull ─► Answer
+//! ```
+//!
+//! Above [`federation`](crate::federation)'s session, below the doors. What is asked of a database goes
+//! through [`source`], the only part that knows of [`Db`].
+
+mod source;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::{collect, displayable};
+use datafusion::prelude::SessionContext;
+use datomfusion_datalog::analyze::bound::{BoundElement, BoundQuery, Goal, RowsGoal};
+use datomfusion_datalog::ast::{InputKind, PullPattern, Query, RuleSet, SourceName};
+use datomfusion_datalog::edn::Symbol;
+use datomfusion_datalog::lower::{Context, Lowered, lower};
+use datomfusion_datalog::{
+    Answer, Facts, Functions, Given, PullError, QuerySource, SourceFacts, Term, Xform, analyze,
+    count, pull, resolve, rows,
+};
+
+pub(crate) use self::source::DbSource;
+use crate::db::Db;
+use crate::error::{Error, Result};
+use crate::federation::Federation;
+use crate::provider::error::from_datafusion;
+use crate::schema::EntityRef;
+
+/// Queries within queries at most.
+const NESTING_MAX: usize = 16;
+
+/// What a query is given beside its text.
+///
+/// # Examples
+///
+/// ```
+/// use datomfusion::{Inputs, Term};
+///
+/// let inputs = Inputs::new()
+///     .rules("[[(adult ?p) [?p :person/age ?a] [(<= 18 ?a)]]]")
+///     .argument(Term::String("Ada".into()));
+/// # let _ = inputs;
+/// ```
+#[derive(Clone, Default)]
+pub struct Inputs {
+    sources: BTreeMap<SourceName, QuerySource>,
+    rules: Option<Arc<str>>,
+    arguments: Vec<Term>,
+    functions: Functions,
+}
+
+impl Inputs {
+    /// Nothing but the functions of the language.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Binds a source, `$` or `$name`, to a database.
+    #[must_use]
+    pub fn source(mut self, name: &str, db: &Db) -> Self {
+        let source: Arc<dyn datomfusion_datalog::Source> = Arc::new(DbSource::new(db.clone()));
+        self.sources
+            .insert(SourceName::new(name), QuerySource::Database(source));
+        self
+    }
+
+    /// Binds a source, `$` or `$name`, to a collection of tuples.
+    #[must_use]
+    pub fn collection(mut self, name: &str, tuples: impl IntoIterator<Item = Term>) -> Self {
+        let tuples = QuerySource::Collection(Arc::new(tuples.into_iter().collect()));
+        self.sources.insert(SourceName::new(name), tuples);
+        self
+    }
+
+    /// The text of the rules: what `%` is bound to.
+    #[must_use]
+    pub fn rules(mut self, text: impl Into<Arc<str>>) -> Self {
+        self.rules = Some(text.into());
+        self
+    }
+
+    /// Adds the value of the next input that is neither a bound source nor rules.
+    #[must_use]
+    pub fn argument(mut self, term: impl Into<Term>) -> Self {
+        self.arguments.push(term.into());
+        self
+    }
+
+    /// The functions and aggregates that the query may call.
+    #[must_use]
+    pub fn functions(mut self, functions: Functions) -> Self {
+        self.functions = functions;
+        self
+    }
+}
+
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("sources", &self.sources.keys())
+            .field("rules", &self.rules)
+            .field("arguments", &self.arguments)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Federation {
+    /// Asks in Datalog. A source `$name` that `inputs` does not bind is the attached database `name`; `$`
+    /// is the only attached database.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Edn`] quotes the clause at fault; what goes wrong while the query runs comes as it is.
+    pub async fn q(&self, query: &str, inputs: &Inputs) -> Result<Answer> {
+        let mut inputs = inputs.clone();
+        let mut only = self.databases();
+        if let (Some((_, db)), None) = (only.next(), only.next()) {
+            let name = SourceName::default();
+            if !inputs.sources.contains_key(&name) {
+                inputs = inputs.source("$", db);
+            }
+        }
+        for (name, db) in self.databases() {
+            let name = format!("${name}");
+            if !inputs.sources.contains_key(&SourceName::new(&*name)) {
+                inputs = inputs.source(&name, db);
+            }
+        }
+        run(&self.session_context(), query, &inputs, false).await
+    }
+
+    /// How [`Federation::q`] would run a query: stars and their order, then the plans of DataFusion.
+    ///
+    /// # Errors
+    ///
+    /// As [`Federation::q`].
+    pub async fn explain_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
+        explain(&self.session_context(), query, inputs).await
+    }
+}
+
+impl Db {
+    /// Asks this value in Datalog; it is the source `$`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Federation::q`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use datomfusion::{Connection, Inputs, Store, Term, TxData};
+    /// # #[tokio::main] async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let conn = Connection::create(&Store::memory()).await?;
+    /// conn.transact(&TxData::parse(
+    ///     "[{:db/ident :person/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one}]",
+    /// )?).await?;
+    /// conn.transact(&TxData::parse(r#"[{:person/name "Ada"}]"#)?).await?;
+    ///
+    /// let answer = conn.db().q("[:find ?n . :where [?e :person/name ?n]]", &Inputs::new()).await?;
+    /// assert_eq!(answer.to_term(), Term::String("Ada".into()));
+    /// # Ok(()) }
+    /// ```
+    pub async fn q(&self, query: &str, inputs: &Inputs) -> Result<Answer> {
+        let federation = Federation::new();
+        let inputs = inputs.clone().source("$", self);
+        run(&federation.session_context(), query, &inputs, false).await
+    }
+
+    /// What a pull pattern finds of an entity: a map, or nil.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Edn`] if the pattern cannot be pulled; as [`Db::entid`].
+    pub async fn pull(&self, pattern: &str, entity: impl Into<EntityRef>) -> Result<Term> {
+        let found = self.pull_many(pattern, [entity.into()]).await?;
+        Ok(found.into_iter().next().unwrap_or(Term::Nil))
+    }
+
+    /// [`Db::pull`] for several entities, in their order, at the cost of a level for all of them.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::pull`].
+    pub async fn pull_many(
+        &self,
+        pattern: &str,
+        entities: impl IntoIterator<Item = EntityRef>,
+    ) -> Result<Vec<Term>> {
+        let parsed = PullPattern::parse(pattern)?;
+        let mut ids = Vec::new();
+        for entity in entities {
+            ids.push(self.entid(&entity).await?.map(|entid| entid.0));
+        }
+        let known: Vec<i64> = ids.iter().flatten().copied().collect();
+        let functions = Functions::standard();
+        let pulled = pulled(&DbSource::new(self.clone()), &parsed, &known, &functions, pattern);
+        let mut pulled = pulled.await?.into_iter();
+        Ok(ids
+            .into_iter()
+            .map(|id| id.and_then(|_| pulled.next()).unwrap_or(Term::Nil))
+            .collect())
+    }
+}
+
+async fn pulled(
+    facts: &dyn Facts,
+    pattern: &PullPattern,
+    entities: &[i64],
+    functions: &Functions,
+    text: &str,
+) -> Result<Vec<Term>> {
+    let xform = |name: &Symbol| -> Option<Xform> {
+        let function = functions.get(name.as_str())?.clone();
+        Some(Arc::new(move |term: &Term| {
+            function.call(std::slice::from_ref(term))
+        }))
+    };
+    pull(facts, pattern, entities, &xform)
+        .await
+        .map_err(|error| match error {
+            PullError::Source(source) => from_source(source),
+            other => {
+                let span = other.span().unwrap_or_default();
+                datomfusion_datalog::Error::new(other.to_string(), span, text).into()
+            }
+        })
+}
+
+/// An error of a source, which is ours.
+fn from_source(error: datomfusion_datalog::SourceError) -> Error {
+    match error.downcast::<Error>() {
+        Ok(error) => *error,
+        Err(error) => Error::invalid(error.to_string()),
+    }
+}
+
+/// An error of a plan: of the language, ours, or DataFusion's.
+fn from_plan(error: DataFusionError) -> Error {
+    match from_datafusion(error) {
+        Ok(error) => error,
+        Err(error) => match language_error(error) {
+            Ok(error) => error.into(),
+            Err(error) => Error::invalid(error.strip_backtrace()),
+        },
+    }
+}
+
+fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, DataFusionError> {
+    match error {
+        DataFusionError::External(source) => source
+            .downcast::<datomfusion_datalog::Error>()
+            .map(|error| *error)
+            .map_err(DataFusionError::External),
+        DataFusionError::Context(context, source) => {
+            language_error(*source).map_err(|source| source.context(context))
+        }
+        DataFusionError::ArrowError(source, backtrace) => match *source {
+            datafusion::arrow::error::ArrowError::ExternalError(source) => {
+                language_error(DataFusionError::External(source))
+            }
+            source => Err(DataFusionError::ArrowError(Box::new(source), backtrace)),
+        },
+        DataFusionError::Shared(source) => match &*source {
+            DataFusionError::External(inner) => inner
+                .downcast_ref::<datomfusion_datalog::Error>()
+                .cloned()
+                .ok_or_else(|| DataFusionError::Shared(Arc::clone(&source))),
+            _ => Err(DataFusionError::Shared(source)),
+        },
+        other => Err(other),
+    }
+}
+
+/// A query that has met its inputs.
+struct Bound {
+    query: Query,
+    rules: Arc<str>,
+    sources: Vec<QuerySource>,
+    bound: BoundQuery,
+    functions: Functions,
+}
+
+impl Bound {
+    /// Parses, analyses and resolves; runs queries within the query.
+    async fn new(
+        context: &SessionContext,
+        query: &str,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let query = Query::parse(query)?;
+        Self::of(context, query, inputs, depth).await
+    }
+
+    async fn of(
+        context: &SessionContext,
+        query: Query,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let mut names: Vec<(SourceName, QuerySource)> = Vec::new();
+        let mut arguments = Vec::new();
+        let mut given = inputs.arguments.iter();
+        let mut rules: Arc<str> = inputs.rules.clone().unwrap_or_else(|| "[]".into());
+        let mut wants_rules = false;
+        for input in &query.inputs {
+            let missing = |what: &str| {
+                datomfusion_datalog::Error::new(
+                    format!("no argument was given for {what}"),
+                    input.span,
+                    &query.text,
+                )
+            };
+            match &input.kind {
+                InputKind::Source(name) => {
+                    let source = if let Some(source) = inputs.sources.get(name) {
+                        source.clone()
+                    } else {
+                        let term = given.next().ok_or_else(|| missing(name.as_str()))?;
+                        let tuples = term.elements().ok_or_else(|| {
+                            datomfusion_datalog::Error::new(
+                                format!(
+                                    "{name} is to be a database or a collection, not {}",
+                                    term.describe()
+                                ),
+                                input.span,
+                                &query.text,
+                            )
+                        })?;
+                        QuerySource::Collection(Arc::new(tuples.to_vec()))
+                    };
+                    names.push((name.clone(), source));
+                }
+                InputKind::Rules => {
+                    wants_rules = true;
+                    if inputs.rules.is_none() {
+                        let term = given.next().ok_or_else(|| missing("%"))?;
+                        rules = term.to_string().into();
+                    }
+                }
+                InputKind::Binding(_) | InputKind::Plain(_) => {
+                    arguments.push(given.next().ok_or_else(|| missing("this input"))?.clone());
+                }
+            }
+        }
+        let surplus: Vec<Term> = given.cloned().collect();
+        arguments.extend(surplus);
+        if !wants_rules && inputs.rules.is_some() {
+            // Rules that nobody names in :in can be called all the same.
+            wants_rules = true;
+        }
+        let rule_set = if wants_rules {
+            RuleSet::parse(&rules)?
+        } else {
+            RuleSet::default()
+        };
+        let facts: Vec<(SourceName, SourceFacts<'_>)> = names
+            .iter()
+            .map(|(name, source)| {
+                let facts = match source {
+                    QuerySource::Database(database) => {
+                        let facts: &dyn Facts = &**database;
+                        SourceFacts::Database(facts)
+                    }
+                    QuerySource::Collection(_) => SourceFacts::Collection,
+                };
+                (name.clone(), facts)
+            })
+            .collect();
+        let mut bound = analyze(
+            &query,
+            &Given {
+                sources: &facts,
+                rules: &rule_set,
+                arguments: &arguments,
+                functions: &inputs.functions,
+            },
+        )?;
+        let databases: Vec<Option<&dyn Facts>> = facts
+            .iter()
+            .map(|(_, facts)| match facts {
+                SourceFacts::Database(facts) => Some(*facts),
+                SourceFacts::Collection => None,
+            })
+            .collect();
+        resolve(&mut bound, &databases).await.map_err(from_source)?;
+        let sources: Vec<QuerySource> = names.iter().map(|(_, source)| source.clone()).collect();
+        let mut goals = std::mem::take(&mut bound.goals);
+        nested(context, &mut goals, &sources, inputs, depth).await?;
+        bound.goals = goals;
+        Ok(Self {
+            rules: rule_set.text.clone(),
+            query,
+            sources,
+            bound,
+            functions: inputs.functions.clone(),
+        })
+    }
+
+    async fn lower(&self, state: &SessionState) -> Result<Lowered> {
+        let counts = count(&self.bound, &self.sources).await.map_err(from_source)?;
+        let sum = state
+            .aggregate_functions()
+            .get("sum")
+            .ok_or_else(|| Error::invalid("the session has no sum"))?;
+        lower(
+            &self.bound,
+            &Context {
+                sources: &self.sources,
+                counts: &counts,
+                functions: &self.functions,
+                sum: Arc::clone(sum),
+                text: &self.query.text,
+                rules: &self.rules,
+            },
+        )
+        .map_err(from_plan)
+    }
+}
+
+/// Replaces queries within the query by their rows.
+fn nested<'a>(
+    context: &'a SessionContext,
+    goals: &'a mut Vec<Goal>,
+    sources: &'a [QuerySource],
+    inputs: &'a Inputs,
+    depth: usize,
+) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
+    Box::pin(async move {
+        for goal in goals {
+            match goal {
+                Goal::Nested(inner) => {
+                    if depth >= NESTING_MAX {
+                        return Err(Error::invalid(format!(
+                            "queries are nested more than {NESTING_MAX} deep"
+                        )));
+                    }
+                    let mut own = Inputs {
+                        functions: inputs.functions.clone(),
+                        rules: inputs.rules.clone(),
+                        arguments: inner.arguments.clone(),
+                        sources: BTreeMap::new(),
+                    };
+                    let names = inner.query.inputs.iter().filter_map(|input| match &input.kind {
+                        InputKind::Source(name) => Some(name.clone()),
+                        _ => None,
+                    });
+                    for (name, source) in names.zip(&inner.sources) {
+                        own.sources
+                            .insert(name, sources[source.0 as usize].clone());
+                    }
+                    let answer = Box::pin(run_query(
+                        context,
+                        Query::clone(&inner.query),
+                        &own,
+                        depth + 1,
+                    ))
+                    .await?;
+                    let term = answer.to_term();
+                    let (vars, rows) = match &inner.binding {
+                        Some(binding) => binding.take_apart(&term),
+                        None => (Vec::new(), Vec::from_iter(term.is_truthy().then(Vec::new))),
+                    };
+                    *goal = Goal::Rows(RowsGoal::new(vars, rows));
+                }
+                Goal::Not { goals, .. } => nested(context, goals, sources, inputs, depth).await?,
+                Goal::Or { branches, .. } => {
+                    for branch in branches {
+                        nested(context, branch, sources, inputs, depth).await?;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(())
+    })
+}
+
+async fn run(
+    context: &SessionContext,
+    query: &str,
+    inputs: &Inputs,
+    _explain: bool,
+) -> Result<Answer> {
+    let query = Query::parse(query)?;
+    let timeout = query.timeout;
+    let answer = run_query(context, query, inputs, 0);
+    match timeout {
+        None => answer.await,
+        Some(milliseconds) => tokio::time::timeout(Duration::from_millis(milliseconds), answer)
+            .await
+            .unwrap_or_else(|_| {
+                Err(Error::invalid(format!(
+                    "the query did not end within its :timeout of {milliseconds} ms"
+                )))
+            }),
+    }
+}
+
+async fn run_query(
+    context: &SessionContext,
+    query: Query,
+    inputs: &Inputs,
+    depth: usize,
+) -> Result<Answer> {
+    let bound = Bound::of(context, query, inputs, depth).await?;
+    let state = context.state();
+    let lowered = bound.lower(&state).await?;
+    let physical = state
+        .create_physical_plan(&lowered.plan)
+        .await
+        .map_err(from_plan)?;
+    let batches = collect(physical, state.task_ctx()).await.map_err(from_plan)?;
+    let mut rows = rows(&batches, &lowered.columns, &bound.sources).map_err(from_plan)?;
+    for (at, element) in bound.bound.elements.iter().enumerate() {
+        let BoundElement::Pull {
+            source, pattern, ..
+        } = element
+        else {
+            continue;
+        };
+        let QuerySource::Database(database) = &bound.sources[source.0 as usize] else {
+            continue;
+        };
+        let entities: Vec<i64> = rows
+            .iter()
+            .filter_map(|row| match row[at] {
+                Term::Long(id) => Some(id),
+                _ => None,
+            })
+            .collect();
+        let mut distinct = entities;
+        distinct.sort_unstable();
+        distinct.dedup();
+        let facts: &dyn Facts = &**database;
+        let found = pulled(
+            facts,
+            pattern,
+            &distinct,
+            &bound.functions,
+            &bound.query.text,
+        )
+        .await?;
+        for row in &mut rows {
+            let term = match row[at] {
+                Term::Long(id) => distinct
+                    .binary_search(&id)
+                    .map_or(Term::Nil, |place| found[place].clone()),
+                _ => Term::Nil,
+            };
+            row[at] = term;
+        }
+    }
+    Ok(Answer::new(&bound.query, rows))
+}
+
+async fn explain(context: &SessionContext, query: &str, inputs: &Inputs) -> Result<String> {
+    let bound = Bound::new(context, query, inputs, 0).await?;
+    let state = context.state();
+    let lowered = bound.lower(&state).await?;
+    let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
+    let physical = state
+        .query_planner()
+        .create_physical_plan(&optimized, &state)
+        .await
+        .map_err(from_plan)?;
+    let notes: String = bound
+        .bound
+        .notes
+        .iter()
+        .map(|note| format!("note: {note}\n"))
+        .collect();
+    Ok(format!(
+        "{notes}order\n{}\nlogical plan\n{}\n\nphysical plan\n{}",
+        lowered.order,
+        optimized.display_indent(),
+        displayable(&*physical).indent(false)
+    ))
+}
