@@ -224,13 +224,8 @@ fn unify(row: &mut Row, variable: &Variable, value: &Term) -> bool {
     if matches!(value, Term::Nil) {
         return false;
     }
-    match row.get(variable) {
-        Some(known) => known == value,
-        None => {
-            row.insert(variable.clone(), value.clone());
-            true
-        }
-    }
+    let known = row.entry(variable.clone()).or_insert_with(|| value.clone());
+    known == value
 }
 
 /// The part of a row that some variables make.

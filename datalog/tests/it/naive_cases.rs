@@ -67,11 +67,7 @@ fn ask(query: &str, rules: &str, inputs: &[&str]) -> Result<Vec<String>, String>
 
 fn tuples_of(text: &str) -> Vec<Vec<Term>> {
     let form = read(text).unwrap();
-    form.as_vector()
-        .unwrap()
-        .iter()
-        .map(|tuple| elements(tuple))
-        .collect()
+    form.as_vector().unwrap().iter().map(elements).collect()
 }
 
 fn elements(form: &Form) -> Vec<Term> {
