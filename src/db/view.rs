@@ -255,7 +255,6 @@ impl Db {
             checkpoint: inner.checkpoint.clone(),
             checkpoint_schema: Arc::clone(&inner.checkpoint_schema),
             checkpoint_instant: inner.checkpoint_instant,
-            schema: None,
             log: log[..log.partition_point(|datom| datom.tx <= upto)].to_vec(),
             pending: pending[..pending.partition_point(|pending| pending.t <= t)].to_vec(),
             next_entid: inner.next_entid,
@@ -304,7 +303,6 @@ impl Db {
             loader: Arc::clone(self.loader()),
             head: Arc::clone(&self.0.head),
             checkpoint,
-            schema: None,
             log,
             pending: replayed
                 .iter()
