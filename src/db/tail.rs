@@ -46,26 +46,35 @@ pub(crate) enum Net {
 }
 
 /// A word on one fact, and its net change then; `None` if the trees tell the truth again.
-#[derive(Clone)]
-struct Change {
-    datom: Datom,
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    datom: &'a Datom,
     net: Option<Net>,
 }
 
+fn sorted(index: Index, mut changes: Vec<Change<'_>>) -> Vec<Change<'_>> {
+    let order = TreeName::current(index).order();
+    changes.sort_unstable_by(|left, right| order.compare(left.datom, right.datom));
+    changes
+}
+
 /// Net changes with others laid over them; both are sorted by `index`.
-fn changed(old: &[Delta], changes: Vec<Change>, index: Index) -> Vec<Delta> {
+fn changed(old: &[Delta], changes: &[Change<'_>], index: Index) -> Vec<Delta> {
     let order = TreeName::current(index).order();
     let mut merged = Vec::with_capacity(old.len() + changes.len());
     let mut rest = old;
-    for Change { datom, net } in changes {
+    for &Change { datom, net } in changes {
         let (before, behind) =
-            rest.split_at(rest.partition_point(|old| order.compare(&old.datom, &datom).is_lt()));
+            rest.split_at(rest.partition_point(|old| order.compare(&old.datom, datom).is_lt()));
         merged.extend_from_slice(before);
         rest = match behind {
-            [old, behind @ ..] if order.compare(&old.datom, &datom).is_eq() => behind,
+            [old, behind @ ..] if order.compare(&old.datom, datom).is_eq() => behind,
             _ => behind,
         };
-        merged.extend(net.map(|net| Delta { datom, net }));
+        merged.extend(net.map(|net| Delta {
+            datom: datom.clone(),
+            net,
+        }));
     }
     merged.extend_from_slice(rest);
     merged
@@ -135,28 +144,23 @@ impl Tail {
         in_avet: impl Fn(Entid) -> bool,
     ) -> Self {
         // A transaction says one thing of a fact at most, and within it LOG order is EAVT order.
-        let eavt: Vec<Change> = datoms
+        let eavt: Vec<_> = datoms
             .iter()
             .map(|datom| Change {
-                datom: datom.clone(),
+                datom,
                 net: self.net(datom),
             })
             .collect();
-        let sorted = |index, mut changes: Vec<Change>| {
-            let order = TreeName::current(index).order();
-            changes.sort_unstable_by(|left, right| order.compare(&left.datom, &right.datom));
-            changes
-        };
         let indexed = eavt.iter().filter(|change| in_avet(change.datom.a));
-        let avet = sorted(Index::Avet, indexed.cloned().collect());
+        let avet = sorted(Index::Avet, indexed.copied().collect());
         let aevt = sorted(Index::Aevt, eavt.clone());
         Self {
             log: [&self.log, datoms].concat(),
             pending: [&self.pending, std::slice::from_ref(pending)].concat(),
             current: [
-                changed(self.deltas(Index::Eavt), eavt, Index::Eavt),
-                changed(self.deltas(Index::Aevt), aevt, Index::Aevt),
-                changed(self.deltas(Index::Avet), avet, Index::Avet),
+                changed(self.deltas(Index::Eavt), &eavt, Index::Eavt),
+                changed(self.deltas(Index::Aevt), &aevt, Index::Aevt),
+                changed(self.deltas(Index::Avet), &avet, Index::Avet),
             ],
         }
     }
