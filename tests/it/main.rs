@@ -8,6 +8,8 @@ mod concurrency;
 mod conformance;
 mod crash;
 #[cfg(feature = "query")]
+mod differential;
+#[cfg(feature = "query")]
 mod federation;
 mod formats;
 mod support;
