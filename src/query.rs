@@ -268,9 +268,7 @@ fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, 
             language_error(*source).map_err(|source| source.context(context))
         }
         DataFusionError::ArrowError(source, backtrace) => match *source {
-            ArrowError::ExternalError(source) => {
-                language_error(DataFusionError::External(source))
-            }
+            ArrowError::ExternalError(source) => language_error(DataFusionError::External(source)),
             source => Err(DataFusionError::ArrowError(Box::new(source), backtrace)),
         },
         DataFusionError::Shared(source) => match &*source {
@@ -284,34 +282,18 @@ fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, 
     }
 }
 
-/// A query that has met its inputs.
-struct Bound {
-    query: Query,
-    rules: Arc<str>,
-    sources: Vec<QuerySource>,
-    bound: BoundQuery,
-    functions: Functions,
+/// What the inputs of a query are bound to.
+struct Met {
+    sources: Vec<(SourceName, QuerySource)>,
+    /// Of the inputs that are neither sources nor rules, and what is left over.
+    arguments: Vec<Term>,
+    rules: RuleSet,
 }
 
-impl Bound {
-    /// Parses, analyses and resolves; runs queries within the query.
-    async fn new(
-        context: &SessionContext,
-        query: &str,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> Result<Self> {
-        let query = Query::parse(query)?;
-        Self::of(context, query, inputs, depth).await
-    }
-
-    async fn of(
-        context: &SessionContext,
-        query: Query,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> Result<Self> {
-        let mut names: Vec<(SourceName, QuerySource)> = Vec::new();
+impl Met {
+    /// Gives each input of `:in` its value.
+    fn new(query: &Query, inputs: &Inputs) -> Result<Self> {
+        let mut sources = Vec::new();
         let mut arguments = Vec::new();
         let mut given = inputs.arguments.iter();
         let mut rules: Arc<str> = inputs.rules.clone().unwrap_or_else(|| "[]".into());
@@ -342,7 +324,7 @@ impl Bound {
                         })?;
                         QuerySource::Collection(Arc::new(tuples.to_vec()))
                     };
-                    names.push((name.clone(), source));
+                    sources.push((name.clone(), source));
                 }
                 InputKind::Rules => {
                     wants_rules = true;
@@ -367,6 +349,46 @@ impl Bound {
         } else {
             RuleSet::default()
         };
+        Ok(Self {
+            sources,
+            arguments,
+            rules: rule_set,
+        })
+    }
+}
+
+/// A query that has met its inputs.
+struct Bound {
+    query: Query,
+    rules: Arc<str>,
+    sources: Vec<QuerySource>,
+    bound: BoundQuery,
+    functions: Functions,
+}
+
+impl Bound {
+    /// Parses, analyses and resolves; runs queries within the query.
+    async fn new(
+        context: &SessionContext,
+        query: &str,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let query = Query::parse(query)?;
+        Self::of(context, query, inputs, depth).await
+    }
+
+    async fn of(
+        context: &SessionContext,
+        query: Query,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let Met {
+            sources: names,
+            arguments,
+            rules: rule_set,
+        } = Met::new(&query, inputs)?;
         let facts: Vec<(SourceName, SourceFacts<'_>)> = names
             .iter()
             .map(|(name, source)| {
@@ -402,13 +424,15 @@ impl Bound {
         nested(context, &mut goals, &sources, inputs, depth).await?;
         bound.goals = goals;
         let mut programs = std::mem::take(&mut bound.programs);
-        let predicates = programs.iter_mut().flat_map(|program| &mut program.predicates);
+        let predicates = programs
+            .iter_mut()
+            .flat_map(|program| &mut program.predicates);
         for branch in predicates.flat_map(|predicate| &mut predicate.branches) {
             nested(context, &mut branch.goals, &sources, inputs, depth).await?;
         }
         bound.programs = programs;
         Ok(Self {
-            rules: rule_set.text.clone(),
+            rules: Arc::clone(&rule_set.text),
             query,
             sources,
             bound,
@@ -417,7 +441,9 @@ impl Bound {
     }
 
     async fn lower(&self, state: &SessionState) -> Result<Lowered> {
-        let counts = count(&self.bound, &self.sources).await.map_err(from_source)?;
+        let counts = count(&self.bound, &self.sources)
+            .await
+            .map_err(from_source)?;
         let sum = state
             .aggregate_functions()
             .get("sum")
@@ -460,13 +486,16 @@ fn nested<'a>(
                         arguments: inner.arguments.clone(),
                         sources: BTreeMap::new(),
                     };
-                    let names = inner.query.inputs.iter().filter_map(|input| match &input.kind {
-                        InputKind::Source(name) => Some(name.clone()),
-                        _ => None,
-                    });
+                    let names = inner
+                        .query
+                        .inputs
+                        .iter()
+                        .filter_map(|input| match &input.kind {
+                            InputKind::Source(name) => Some(name.clone()),
+                            _ => None,
+                        });
                     for (name, source) in names.zip(&inner.sources) {
-                        own.sources
-                            .insert(name, sources[source.0 as usize].clone());
+                        own.sources.insert(name, sources[source.0 as usize].clone());
                     }
                     let answer = Box::pin(run_query(
                         context,
@@ -529,7 +558,9 @@ async fn run_query(
         .create_physical_plan(&lowered.plan)
         .await
         .map_err(from_plan)?;
-    let batches = collect(physical, state.task_ctx()).await.map_err(from_plan)?;
+    let batches = collect(physical, state.task_ctx())
+        .await
+        .map_err(from_plan)?;
     let mut rows = rows(&batches, &lowered.columns, &bound.sources).map_err(from_plan)?;
     for (at, element) in bound.bound.elements.iter().enumerate() {
         let BoundElement::Pull {
@@ -583,12 +614,13 @@ async fn explain(context: &SessionContext, query: &str, inputs: &Inputs) -> Resu
         .create_physical_plan(&optimized, &state)
         .await
         .map_err(from_plan)?;
-    let notes: String = bound
+    let notes: Vec<String> = bound
         .bound
         .notes
         .iter()
         .map(|note| format!("note: {note}\n"))
         .collect();
+    let notes = notes.concat();
     Ok(format!(
         "{notes}order\n{}\nlogical plan\n{}\n\nphysical plan\n{}",
         lowered.order,

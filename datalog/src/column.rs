@@ -109,7 +109,9 @@ impl Kinds {
             && !numbers.within(Self::of(TermType::BigInt));
         several
             || !self.and(decimal).is_empty()
-            || !self.and(Self::of(TermType::Tuple).or(Self(OTHER))).is_empty()
+            || !self
+                .and(Self::of(TermType::Tuple).or(Self(OTHER)))
+                .is_empty()
     }
 }
 
@@ -229,7 +231,11 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads an array; its type must be the representation's.
+    /// Reads an array.
+    ///
+    /// # Errors
+    ///
+    /// If its type is not the representation's.
     pub fn new(repr: Repr, array: &'a ArrayRef) -> Result<Self> {
         if *array.data_type() != repr.data_type() {
             return exec_err!("a column of {repr:?} cannot be {}", array.data_type());
@@ -293,12 +299,10 @@ impl Writer {
             Repr::Int64 => Self::Int64(Int64Builder::with_capacity(rows)),
             Repr::Float64 => Self::Float64(Float64Builder::with_capacity(rows)),
             Repr::String => Self::String(StringViewBuilder::with_capacity(rows)),
-            Repr::Keyword => {
-                Self::Keyword(StringViewBuilder::with_capacity(rows), String::new())
+            Repr::Keyword => Self::Keyword(StringViewBuilder::with_capacity(rows), String::new()),
+            Repr::Instant => {
+                Self::Instant(TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"))
             }
-            Repr::Instant => Self::Instant(
-                TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"),
-            ),
             Repr::Mixed => Self::Mixed(BinaryBuilder::with_capacity(rows, 16 * rows), Vec::new()),
         }
     }

@@ -31,12 +31,13 @@ pub fn rows(
     for batch in batches {
         let mut readers = Vec::with_capacity(columns.len());
         for (array, column) in batch.columns().iter().zip(columns) {
-            let database = column
-                .attribute_of
-                .and_then(|source| match &sources[source.0 as usize] {
-                    QuerySource::Database(database) => Some(database),
-                    QuerySource::Collection(_) => None,
-                });
+            let database =
+                column
+                    .attribute_of
+                    .and_then(|source| match &sources[source.0 as usize] {
+                        QuerySource::Database(database) => Some(database),
+                        QuerySource::Collection(_) => None,
+                    });
             readers.push((Reader::new(column.repr(), array)?, database));
         }
         for row in 0..batch.num_rows() {
@@ -63,7 +64,11 @@ impl Answer {
             rows.sort_by(|left, right| {
                 let keys = query.order_by.iter().map(|key| {
                     let order = left[key.element].cmp(&right[key.element]);
-                    if key.descending { order.reverse() } else { order }
+                    if key.descending {
+                        order.reverse()
+                    } else {
+                        order
+                    }
                 });
                 keys.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
             });
@@ -99,7 +104,9 @@ impl Answer {
         let first = self.rows.first();
         match &self.find {
             FindSpec::Rel(_) => Term::vector(self.rows.iter().map(|row| self.row(row))),
-            FindSpec::Coll(_) => Term::vector(self.rows.iter().filter_map(|row| row.first()).cloned()),
+            FindSpec::Coll(_) => {
+                Term::vector(self.rows.iter().filter_map(|row| row.first()).cloned())
+            }
             FindSpec::Tuple(_) => first.map_or(Term::Nil, |row| self.row(row)),
             FindSpec::Scalar(_) => first
                 .and_then(|row| row.first())

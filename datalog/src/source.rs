@@ -12,6 +12,10 @@ use crate::term::Term;
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the language needs to know of an attribute.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the schema by itself"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributeFacts {
     /// The entity id.

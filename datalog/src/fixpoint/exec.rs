@@ -113,20 +113,14 @@ impl ExecutionPlan for FixpointExec {
         )))
     }
 
-    fn execute(
-        &self,
-        _: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         let program = Arc::clone(&self.program);
         let plans = self.inputs.clone();
         let answer_schema = Arc::clone(&schema);
         let batches = async move {
             let batches = evaluate(&program, plans, context, &answer_schema).await?;
-            Ok::<_, datafusion::common::DataFusionError>(stream::iter(
-                batches.into_iter().map(Ok),
-            ))
+            Ok::<_, datafusion::common::DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
         };
         let batches = stream::once(batches).try_flatten().boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
@@ -164,7 +158,14 @@ async fn evaluate(
         && let Some(relation) = seeds.relation
     {
         let mut rows = Rows::new(seeds.columns.len());
-        read(plan, &seeds.columns, context, &mut engine.interner, &mut rows).await?;
+        read(
+            plan,
+            &seeds.columns,
+            context,
+            &mut engine.interner,
+            &mut rows,
+        )
+        .await?;
         for number in 0..rows.len() {
             let row = rows.row(number);
             let kept: Vec<u32> = seeds.places.iter().map(|&place| row[place]).collect();
@@ -206,12 +207,7 @@ struct Plans {
 
 #[async_trait]
 impl Inputs for Plans {
-    async fn load(
-        &mut self,
-        input: usize,
-        interner: &mut Interner,
-        rows: &mut Rows,
-    ) -> Result<()> {
+    async fn load(&mut self, input: usize, interner: &mut Interner, rows: &mut Rows) -> Result<()> {
         let plan = Arc::clone(&self.plans[input]);
         let context = Arc::clone(&self.context);
         read(plan, &self.columns[input], context, interner, rows).await

@@ -124,11 +124,8 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        if self.arity == 0 {
-            usize::from(self.unit)
-        } else {
-            self.cells.len() / self.arity
-        }
+        let rows = self.cells.len().checked_div(self.arity);
+        rows.unwrap_or(usize::from(self.unit))
     }
 
     pub(super) fn row(&self, at: usize) -> &[u32] {
@@ -157,7 +154,10 @@ impl Rows {
 
     /// The place of an index over some columns, made if it is not there, and brought up to date.
     pub(super) fn index(&mut self, columns: &[usize]) -> usize {
-        let known = self.indexes.iter().position(|index| index.columns == columns);
+        let known = self
+            .indexes
+            .iter()
+            .position(|index| index.columns == columns);
         let at = known.unwrap_or_else(|| {
             self.indexes.push(Index::new(columns.to_vec()));
             self.indexes.len() - 1
