@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -204,8 +205,9 @@ impl Db {
         }
         let known: Vec<i64> = ids.iter().flatten().copied().collect();
         let functions = Functions::standard();
-        let pulled = pulled(&DbSource::new(self.clone()), &parsed, &known, &functions, pattern);
-        let mut pulled = pulled.await?.into_iter();
+        let source = DbSource::new(self.clone());
+        let pulled = pulled(&source, &parsed, &known, &functions, pattern).await?;
+        let mut pulled = pulled.into_iter();
         Ok(ids
             .into_iter()
             .map(|id| id.and_then(|_| pulled.next()).unwrap_or(Term::Nil))
@@ -266,7 +268,7 @@ fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, 
             language_error(*source).map_err(|source| source.context(context))
         }
         DataFusionError::ArrowError(source, backtrace) => match *source {
-            datafusion::arrow::error::ArrowError::ExternalError(source) => {
+            ArrowError::ExternalError(source) => {
                 language_error(DataFusionError::External(source))
             }
             source => Err(DataFusionError::ArrowError(Box::new(source), backtrace)),
@@ -399,6 +401,12 @@ impl Bound {
         let mut goals = std::mem::take(&mut bound.goals);
         nested(context, &mut goals, &sources, inputs, depth).await?;
         bound.goals = goals;
+        let mut programs = std::mem::take(&mut bound.programs);
+        let predicates = programs.iter_mut().flat_map(|program| &mut program.predicates);
+        for branch in predicates.flat_map(|predicate| &mut predicate.branches) {
+            nested(context, &mut branch.goals, &sources, inputs, depth).await?;
+        }
+        bound.programs = programs;
         Ok(Self {
             rules: rule_set.text.clone(),
             query,

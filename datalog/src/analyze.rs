@@ -133,7 +133,7 @@ impl<'a> Analysis<'a> {
         let with = with
             .filter_map(|variable| scope.get(variable))
             .collect::<Vec<_>>();
-        let query = BoundQuery {
+        let mut query = BoundQuery {
             vars: self.vars,
             goals,
             programs: self.programs,
@@ -142,6 +142,7 @@ impl<'a> Analysis<'a> {
             with,
             notes: self.notes,
         };
+        safety::settle(&mut query);
         safety::check(&query, self.query, &self.given.rules.text)?;
         Ok(query)
     }

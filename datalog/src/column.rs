@@ -320,8 +320,16 @@ impl Writer {
             (Self::Boolean(array), Term::Nil) => array.append_null(),
             (Self::Int64(array), Term::Long(value)) => array.append_value(*value),
             (Self::Int64(array), Term::Nil) => array.append_null(),
+            // Equal numbers stand for each other, whatever kind came first.
+            (Self::Int64(array), number) if integer(number).is_some() => {
+                array.append_option(integer(number));
+            }
             (Self::Float64(array), Term::Double(value)) => array.append_value(*value),
             (Self::Float64(array), Term::Nil) => array.append_null(),
+            (Self::Float64(array), Term::Long(value)) => {
+                #[expect(clippy::cast_precision_loss, reason = "a double was equal to it")]
+                array.append_value(*value as f64);
+            }
             (Self::String(array), Term::String(value)) => array.append_value(value),
             (Self::String(array) | Self::Keyword(array, _), Term::Nil) => array.append_null(),
             (Self::Keyword(array, text), Term::Keyword(value)) => {
@@ -378,7 +386,7 @@ pub fn literal(term: &Term, repr: Repr) -> Option<ScalarValue> {
 }
 
 /// The integer that a number is, if it is one of 64 bits.
-fn integer(term: &Term) -> Option<i64> {
+pub(crate) fn integer(term: &Term) -> Option<i64> {
     #[expect(clippy::cast_possible_truncation, reason = "checked by comparison")]
     let candidate = match term {
         Term::Long(value) => *value,

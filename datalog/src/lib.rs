@@ -28,6 +28,7 @@ mod span;
 mod term;
 
 pub use aggregates::Aggregate;
+pub use analyze::bound;
 pub use analyze::{Given, SourceFacts, analyze};
 #[cfg(feature = "plan")]
 pub use counts::count;

@@ -29,7 +29,9 @@ use datafusion::common::{DataFusionError, JoinType, Result};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
 
 use self::atom::Atom;
-use self::function::{Attributes, Job, Operand, apply};
+pub(crate) use self::function::Attributes;
+use self::function::{Job, Operand, apply};
+pub(crate) use self::kinds::result_kinds;
 use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, VarId};
 use crate::analyze::safety::needs;
 use crate::column::{ColumnType, Repr};
@@ -149,13 +151,18 @@ pub(crate) struct Lowering<'a> {
 }
 
 impl Lowering<'_> {
-    pub(crate) fn fresh(&self, prefix: &str) -> String {
+    /// A number that has not been given yet.
+    fn next(&self) -> u32 {
         let next = self.names.get();
         self.names.set(next + 1);
-        format!("{prefix}{next}")
+        next
     }
 
-    fn quote(&self, span: Span, in_rules: bool) -> Quote {
+    pub(crate) fn fresh(&self, prefix: &str) -> String {
+        format!("{prefix}{}", self.next())
+    }
+
+    pub(crate) fn quote(&self, span: Span, in_rules: bool) -> Quote {
         let text = if in_rules {
             self.context.rules
         } else {
@@ -201,7 +208,12 @@ impl Lowering<'_> {
             if atoms.is_empty() {
                 break;
             }
-            let at = Self::next(&atoms, current.as_ref());
+            let at = Self::smallest(&atoms, current.as_ref());
+            if let Some(waiting_at) = self.bridge(&atoms[at], &waiting, current.as_ref()) {
+                let goal = waiting.remove(waiting_at);
+                current = Some(self.step(current.take(), goal)?);
+                continue;
+            }
             let atom = atoms.swap_remove(at);
             let relation = self.atom(atom)?;
             self.note(&relation, current.as_ref());
@@ -360,7 +372,7 @@ impl Lowering<'_> {
     }
 
     /// The place of the atom to join next: connected ones first, then the smallest.
-    fn next(atoms: &[Atom], current: Option<&Relation>) -> usize {
+    fn smallest(atoms: &[Atom], current: Option<&Relation>) -> usize {
         let connected = |atom: &Atom| {
             current.is_none_or(|current| atom.vars().iter().any(|var| current.has(*var)))
         };
@@ -370,6 +382,29 @@ impl Lowering<'_> {
                 .then(left.rows().total_cmp(&right.rows()))
         });
         order.map_or(0, |(at, _)| at)
+    }
+
+    /// A rule that can run and shares variables with what is there, if the atom shares none: better than
+    /// every row with every row.
+    fn bridge(&self, atom: &Atom, waiting: &[&Goal], current: Option<&Relation>) -> Option<usize> {
+        let current = current?;
+        if atom.vars().iter().any(|var| current.has(*var)) || current.columns.is_empty() {
+            return None;
+        }
+        let mut known = self.constants();
+        known.extend(current.vars());
+        waiting.iter().position(|goal| {
+            let Goal::Rule { arguments, .. } = goal else {
+                return false;
+            };
+            let connected = arguments
+                .iter()
+                .filter_map(Slot::var)
+                .any(|var| current.has(var));
+            connected
+                && needs(self.query, goal, &known)
+                    .is_some_and(|needs| needs.needs.iter().all(|var| known.contains(var)))
+        })
     }
 
     /// Projects expressions as variables.

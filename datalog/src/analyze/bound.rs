@@ -363,8 +363,8 @@ pub struct Program {
 pub struct Predicate {
     /// Its name, for messages.
     pub name: Arc<str>,
-    /// How many parameters must be bound; they come first.
-    pub required: usize,
+    /// Which parameters must be bound at every call.
+    pub required: Vec<bool>,
     /// How many parameters there are.
     pub arity: usize,
     /// The alternatives.

@@ -332,7 +332,9 @@ impl Analysis<'_> {
         self.building[depth].members.insert(key, predicate);
         self.building[depth].predicates.push(Predicate {
             name: name.as_str().into(),
-            required: branches[0].required.len(),
+            required: (0..branches[0].arity())
+                .map(|at| at < branches[0].required.len())
+                .collect(),
             arity: branches[0].arity(),
             branches: Vec::new(),
         });

@@ -20,13 +20,59 @@ pub(crate) struct Needs {
     pub(crate) binds: Vec<VarId>,
 }
 
+/// Finds out which parameters of recursive rules a body cannot bind: callers must.
+pub(super) fn settle(bound: &mut BoundQuery) {
+    let constants: HashSet<VarId> = constants_of(bound);
+    loop {
+        let mut changed = false;
+        for program in 0..bound.programs.len() {
+            for predicate in 0..bound.programs[program].predicates.len() {
+                let own = &bound.programs[program].predicates[predicate];
+                let required = own.required.clone();
+                let runs_with = |required: &[bool]| {
+                    own.branches.iter().all(|branch| {
+                        let head: Vec<VarId> = branch.head.iter().filter_map(Slot::var).collect();
+                        let mut known = constants.clone();
+                        let asked = head.iter().zip(required).filter(|(_, asked)| **asked);
+                        known.extend(asked.map(|(var, _)| *var));
+                        runs(bound, &branch.goals, &known, &head)
+                    })
+                };
+                if runs_with(&required) {
+                    continue;
+                }
+                // One more parameter, if one is enough; else all of them.
+                let one_more = (0..own.arity).filter(|at| !required[*at]).map(|at| {
+                    let mut more = required.clone();
+                    more[at] = true;
+                    more
+                });
+                let all = vec![true; own.arity];
+                let enough = one_more.chain([all]).find(|more| runs_with(more));
+                if let Some(enough) = enough
+                    && enough != required
+                {
+                    bound.programs[program].predicates[predicate].required = enough;
+                    changed = true;
+                }
+            }
+        }
+        if !changed {
+            return;
+        }
+    }
+}
+
+fn constants_of(bound: &BoundQuery) -> HashSet<VarId> {
+    let vars = bound.vars.iter().enumerate();
+    vars.filter(|(_, info)| info.constant.is_some())
+        .map(|(at, _)| VarId(u32::try_from(at).unwrap_or(u32::MAX)))
+        .collect()
+}
+
 /// Checks a query.
 pub(super) fn check(bound: &BoundQuery, query: &Query, rules: &str) -> Result<(), Error> {
-    let constants = bound.vars.iter().enumerate();
-    let constants = constants.filter(|(_, info)| info.constant.is_some());
-    let given: HashSet<VarId> = constants
-        .map(|(at, _)| VarId(u32::try_from(at).unwrap_or(u32::MAX)))
-        .collect();
+    let given = constants_of(bound);
     let checker = Checker {
         bound,
         query,
@@ -38,8 +84,9 @@ pub(super) fn check(bound: &BoundQuery, query: &Query, rules: &str) -> Result<()
             for branch in &predicate.branches {
                 // Required parameters are bound by the caller; others must be bound here, or there.
                 let head: Vec<VarId> = branch.head.iter().filter_map(Slot::var).collect();
-                let mut given: HashSet<VarId> = head[..predicate.required].iter().copied().collect();
-                given.extend(checker.constants());
+                let mut given = constants_of(bound);
+                let asked = head.iter().zip(&predicate.required);
+                given.extend(asked.filter(|(_, asked)| **asked).map(|(var, _)| *var));
                 let known = checker.conjunction(&branch.goals, given)?;
                 if let Some(unbound) = head.iter().find(|var| !known.contains(var)) {
                     let name = &bound.vars[unbound.0 as usize].name;
@@ -116,12 +163,6 @@ struct Checker<'a> {
 }
 
 impl Checker<'_> {
-    fn constants(&self) -> impl Iterator<Item = VarId> {
-        let vars = self.bound.vars.iter().enumerate();
-        vars.filter(|(_, info)| info.constant.is_some())
-            .map(|(at, _)| VarId(u32::try_from(at).unwrap_or(u32::MAX)))
-    }
-
     /// Plays a conjunction; answers what is bound in the end.
     fn conjunction(
         &self,
@@ -285,9 +326,13 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
             arguments,
             ..
         } => {
-            let required = bound.programs[*program].predicates[*predicate].required;
+            let required = &bound.programs[*program].predicates[*predicate].required;
+            let asked = arguments.iter().zip(required);
             Needs {
-                needs: arguments[..required].iter().filter_map(Slot::var).collect(),
+                needs: asked
+                    .filter(|(_, asked)| **asked)
+                    .filter_map(|(slot, _)| slot.var())
+                    .collect(),
                 binds: arguments.iter().filter_map(Slot::var).collect(),
             }
         }

@@ -9,7 +9,7 @@ use datafusion::catalog::TableProvider;
 use datafusion::common::{DataFusionError, Result, ScalarValue, exec_err};
 use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Expr, LogicalPlanBuilder, lit};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 
 use super::function::{Attributes, Job, Operand, apply};
 use super::{Lowering, Relation, column, not_null};
@@ -21,6 +21,9 @@ use crate::term::Term;
 
 /// Given rows at most that become a condition of the scans they are joined with.
 const IN_LIST_MAX: usize = 256;
+
+/// Rows of a recursive rule, as far as is known before it runs.
+const CALLED_ROWS: f64 = 10_000.0;
 
 /// Something to join.
 #[derive(Debug)]
@@ -265,6 +268,26 @@ impl Lowering<'_> {
         }
     }
 
+    /// The relation of a goal that is an atom.
+    pub(crate) fn single_relation(&self, goal: &Goal) -> Result<Relation> {
+        self.atom(self.single(goal)?)
+    }
+
+    /// Rows of a plan whose columns are `c0`, `c1` and so on, as the arguments of a call.
+    pub(crate) fn called(
+        &self,
+        plan: LogicalPlan,
+        columns: &[ColumnType],
+        arguments: &[Slot],
+    ) -> Result<Relation> {
+        let vars: Vec<VarId> = arguments.iter().filter_map(Slot::var).collect();
+        let mut scan = Scan::over(self, LogicalPlanBuilder::from(plan));
+        for (at, (column_type, slot)) in columns.iter().zip(arguments).enumerate() {
+            scan.slot(&format!("c{at}"), *column_type, slot);
+        }
+        scan.finish(CALLED_ROWS, None, &vars)
+    }
+
     /// The relation of an atom.
     pub(super) fn atom(&self, atom: Atom) -> Result<Relation> {
         match atom {
@@ -446,13 +469,18 @@ struct Scan<'a, 'b> {
 impl<'a, 'b> Scan<'a, 'b> {
     fn new(lowering: &'a Lowering<'b>, table: Arc<dyn TableProvider>) -> Result<Self> {
         let name = lowering.fresh("t");
-        Ok(Self {
+        let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?;
+        Ok(Self::over(lowering, plan))
+    }
+
+    fn over(lowering: &'a Lowering<'b>, plan: LogicalPlanBuilder) -> Self {
+        Self {
             lowering,
-            plan: LogicalPlanBuilder::scan(name, provider_as_source(table), None)?,
+            plan,
             filters: Vec::new(),
             columns: Vec::new(),
             empty: false,
-        })
+        }
     }
 
     /// What a column must be, or what it is called.

@@ -143,6 +143,13 @@ impl Lowering<'_> {
         (operands, arguments)
     }
 
+    /// How a function sees a variable's attributes.
+    pub(crate) fn shown(&self, var: VarId, function: &str) -> Attributes {
+        let source = self.query.vars.get(var.0 as usize).and_then(|info| info.attribute_of);
+        let column_type = source.map_or(ColumnType::new(Kinds::ANY), ColumnType::attribute);
+        self.attributes(column_type, matches!(function, "=" | "==" | "not=" | "!="))
+    }
+
     /// How a column's attributes are shown.
     pub(super) fn attributes(&self, column_type: ColumnType, as_ids: bool) -> Attributes {
         let source = column_type.attribute_of.filter(|_| !as_ids);
@@ -266,11 +273,9 @@ impl Lowering<'_> {
     }
 
     /// A variable that nobody else knows.
-    fn temporary(&self) -> VarId {
+    pub(crate) fn temporary(&self) -> VarId {
         let taken = u32::try_from(self.query.vars.len()).unwrap_or(u32::MAX);
-        let name = self.fresh("");
-        let number: u32 = name.parse().unwrap_or(0);
-        VarId(taken.saturating_add(number))
+        VarId(taken.saturating_add(self.next()))
     }
 
     /// Gives an expression a column.

@@ -30,7 +30,7 @@ pub(super) enum Operand {
 
 /// How a function sees attributes.
 #[derive(Clone)]
-pub(super) enum Attributes {
+pub(crate) enum Attributes {
     /// As their entity ids.
     Ids,
     /// As their idents.
@@ -39,7 +39,7 @@ pub(super) enum Attributes {
 
 impl Attributes {
     /// Shows an attribute as a function should see it.
-    pub(super) fn show(&self, term: Term) -> Term {
+    pub(crate) fn show(&self, term: Term) -> Term {
         match (self, &term) {
             (Self::Idents(source), Term::Long(id)) => {
                 source.ident(*id).map_or(term, Term::Keyword)

@@ -8,7 +8,7 @@ use crate::column::Kinds;
 use crate::source::TermType;
 
 /// The kinds of the answer of a function; nil drops the row and is not among them.
-pub(super) fn result_kinds(name: &str, arguments: &[Kinds]) -> Kinds {
+pub(crate) fn result_kinds(name: &str, arguments: &[Kinds]) -> Kinds {
     let long = Kinds::of(TermType::Long);
     let double = Kinds::of(TermType::Double);
     let all = |kinds: Kinds| arguments.iter().all(|argument| argument.within(kinds));

@@ -140,18 +140,8 @@ impl Lowering<'_> {
         self.join(current, union)
     }
 
-    pub(super) fn rule(
-        &self,
-        _current: Option<Relation>,
-        _program: usize,
-        _predicate: usize,
-        _arguments: &[crate::analyze::bound::Slot],
-    ) -> Result<Relation> {
-        datafusion::common::plan_err!("recursion is not here yet")
-    }
-
     /// A relation that is computed once, however often it is read.
-    pub(super) fn share(&self, relation: Relation) -> Relation {
+    pub(crate) fn share(&self, relation: Relation) -> Relation {
         Relation {
             plan: SharedNode::share(relation.plan),
             ..relation
@@ -159,7 +149,7 @@ impl Lowering<'_> {
     }
 
     /// The distinct values of some variables.
-    pub(super) fn seed(&self, relation: &Relation, vars: &[VarId]) -> Result<Relation> {
+    pub(crate) fn seed(&self, relation: &Relation, vars: &[VarId]) -> Result<Relation> {
         let kept = self.keep(relation, vars)?;
         self.distinct(kept)
     }

@@ -174,10 +174,13 @@ impl ExecutionPlan for SharedExec {
 
     fn replace_children(
         self: Arc<Self>,
-        children: Vec<Arc<dyn ExecutionPlan>>,
+        mut children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        self.with_new_children(children)
+        let Some(input) = children.pop() else {
+            return internal_err!("a shared relation has an input");
+        };
+        Ok(Arc::new(Self::new(input, Arc::clone(&self.cell))))
     }
 
     fn execute(

@@ -1,0 +1,255 @@
+//! The operator: loads what rules read when they first read it, runs them, and hands out the answer.
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Result, internal_err};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ExecutionPlan, PlanProperties,
+};
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions, execute_stream,
+};
+use futures::{StreamExt, TryStreamExt, stream};
+
+use super::engine::{Engine, Inputs};
+use super::program::Program;
+use super::relation::{Interner, Rows};
+use crate::column::{ColumnType, Reader, Repr, Writer};
+
+/// Runs recursive rules.
+pub struct FixpointExec {
+    program: Arc<Program>,
+    inputs: Vec<Arc<dyn ExecutionPlan>>,
+    properties: Arc<PlanProperties>,
+}
+
+impl FixpointExec {
+    pub(super) fn new(
+        program: Arc<Program>,
+        inputs: Vec<Arc<dyn ExecutionPlan>>,
+        schema: SchemaRef,
+    ) -> Self {
+        let properties = PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Final,
+            Boundedness::Bounded,
+        );
+        Self {
+            program,
+            inputs,
+            properties: Arc::new(properties),
+        }
+    }
+}
+
+impl fmt::Debug for FixpointExec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FixpointExec: {}", self.program)
+    }
+}
+
+impl DisplayAs for FixpointExec {
+    fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "FixpointExec: {}", self.program)
+    }
+}
+
+impl ExecutionPlan for FixpointExec {
+    fn name(&self) -> &'static str {
+        "FixpointExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        self.inputs.iter().collect()
+    }
+
+    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
+        vec![false; self.inputs.len()]
+    }
+
+    fn apply_expressions(
+        &self,
+        _: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        Ok(TreeNodeRecursion::Continue)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = Arc::clone(self.properties.equivalence_properties().schema());
+        Ok(Arc::new(Self::new(
+            Arc::clone(&self.program),
+            children,
+            schema,
+        )))
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
+        _: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        let schema = Arc::clone(self.properties.equivalence_properties().schema());
+        Ok(Arc::new(Self::new(
+            Arc::clone(&self.program),
+            children,
+            schema,
+        )))
+    }
+
+    fn execute(
+        &self,
+        _: usize,
+        context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        let schema = self.schema();
+        let program = Arc::clone(&self.program);
+        let plans = self.inputs.clone();
+        let answer_schema = Arc::clone(&schema);
+        let batches = async move {
+            let batches = evaluate(&program, plans, context, &answer_schema).await?;
+            Ok::<_, datafusion::common::DataFusionError>(stream::iter(
+                batches.into_iter().map(Ok),
+            ))
+        };
+        let batches = stream::once(batches).try_flatten().boxed();
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
+    }
+}
+
+async fn evaluate(
+    program: &Program,
+    plans: Vec<Arc<dyn ExecutionPlan>>,
+    context: Arc<TaskContext>,
+    schema: &SchemaRef,
+) -> Result<Vec<RecordBatch>> {
+    let batch_rows = context.session_config().batch_size();
+    let reservation = MemoryConsumer::new("FixpointExec").register(context.memory_pool());
+    let mut plans = plans.into_iter();
+    let seeds = match &program.seeds {
+        Some(seeds) => match plans.next() {
+            Some(plan) => Some((seeds, plan)),
+            None => return internal_err!("a fixpoint lacks its seeds"),
+        },
+        None => None,
+    };
+    let inputs = Plans {
+        plans: plans.collect(),
+        columns: program
+            .inputs
+            .iter()
+            .map(|input| input.columns.clone())
+            .collect(),
+        context: Arc::clone(&context),
+        reservation,
+    };
+    let mut engine = Engine::new(program, inputs);
+    if let Some((seeds, plan)) = seeds {
+        let mut rows = Rows::new(seeds.columns.len());
+        read(plan, &seeds.columns, context, &mut engine.interner, &mut rows).await?;
+        for number in 0..rows.len() {
+            let row = rows.row(number).repeat(seeds.copies);
+            engine.derived[seeds.relation].insert(&row);
+        }
+    }
+    engine.run().await?;
+    let answer = &engine.derived[program.answer];
+    let mut batches = Vec::new();
+    let mut from = 0;
+    while from < answer.len() {
+        let to = answer.len().min(from + batch_rows);
+        let mut arrays = Vec::with_capacity(program.columns.len());
+        for (at, column) in program.columns.iter().enumerate() {
+            let mut writer = Writer::new(column.repr(), to - from);
+            for number in from..to {
+                writer.push(engine.interner.term(answer.row(number)[at]))?;
+            }
+            arrays.push(writer.finish());
+        }
+        let options = RecordBatchOptions::new().with_row_count(Some(to - from));
+        batches.push(RecordBatch::try_new_with_options(
+            Arc::clone(schema),
+            arrays,
+            &options,
+        )?);
+        from = to;
+    }
+    Ok(batches)
+}
+
+/// The inputs as plans.
+struct Plans {
+    plans: Vec<Arc<dyn ExecutionPlan>>,
+    columns: Vec<Vec<ColumnType>>,
+    context: Arc<TaskContext>,
+    reservation: MemoryReservation,
+}
+
+#[async_trait]
+impl Inputs for Plans {
+    async fn load(
+        &mut self,
+        input: usize,
+        interner: &mut Interner,
+        rows: &mut Rows,
+    ) -> Result<()> {
+        let plan = Arc::clone(&self.plans[input]);
+        let context = Arc::clone(&self.context);
+        read(plan, &self.columns[input], context, interner, rows).await
+    }
+
+    fn account(&mut self, bytes: usize) -> Result<()> {
+        self.reservation.try_resize(bytes)
+    }
+}
+
+/// Runs a plan and interns its rows.
+async fn read(
+    plan: Arc<dyn ExecutionPlan>,
+    columns: &[ColumnType],
+    context: Arc<TaskContext>,
+    interner: &mut Interner,
+    rows: &mut Rows,
+) -> Result<()> {
+    let mut batches = execute_stream(plan, context)?;
+    let mut row = vec![0; columns.len()];
+    while let Some(batch) = batches.try_next().await? {
+        let mut numbers: Vec<Vec<u32>> = Vec::with_capacity(columns.len());
+        for (array, column) in batch.columns().iter().zip(columns) {
+            let mut own = Vec::with_capacity(batch.num_rows());
+            if column.repr() == Repr::Int64 && array.null_count() == 0 {
+                let longs = array.as_primitive::<Int64Type>().values();
+                own.extend(longs.iter().map(|long| interner.long(*long)));
+            } else {
+                let reader = Reader::new(column.repr(), array)?;
+                for number in 0..batch.num_rows() {
+                    own.push(interner.intern(&reader.term(number)?));
+                }
+            }
+            numbers.push(own);
+        }
+        for number in 0..batch.num_rows() {
+            for (to, column) in row.iter_mut().zip(&numbers) {
+                *to = column[number];
+            }
+            rows.insert(&row);
+        }
+    }
+    Ok(())
+}
