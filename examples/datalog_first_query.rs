@@ -59,7 +59,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
 
     // A mistake is quoted and underlined.
     let query = "[:find ?title :where [?book :book/title ?titel]]";
-    let error = db.q(query, &Inputs::new()).await.expect_err("?title is bound nowhere");
+    let error = db
+        .q(query, &Inputs::new())
+        .await
+        .expect_err("?title is bound nowhere");
     println!("{error}");
     assert!(error.to_string().contains("^^^^^^"));
     Ok(())

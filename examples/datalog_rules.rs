@@ -54,7 +54,10 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let cycle = r#"[{:part/name "bicycle" :part/of [:part/name "bell"]}]"#;
     connection.transact(&TxData::parse(cycle)?).await?;
     let query = "[:find (count ?p) . :in $ % :where (within ?p ?p)]";
-    let within_itself = connection.db().q(query, &Inputs::new().rules(RULES)).await?;
+    let within_itself = connection
+        .db()
+        .q(query, &Inputs::new().rules(RULES))
+        .await?;
     println!("{} parts lie within themselves", within_itself.to_term());
     assert_eq!(within_itself.to_term(), Term::Long(2));
     Ok(())

@@ -45,7 +45,9 @@ pub(super) fn source(text: &str) -> Result<(String, String), String> {
         _ => ("$".to_owned(), text),
     };
     if address.is_empty() || address.starts_with('=') {
-        return Err("it is written NAME=ADDRESS, as in '$s=./sales', or as an address alone".into());
+        return Err(
+            "it is written NAME=ADDRESS, as in '$s=./sales', or as an address alone".into(),
+        );
     }
     Ok((name, address.to_owned()))
 }

@@ -38,13 +38,13 @@ use super::{Failure, Out};
 pub(super) enum Format {
     /// Bars and dashes
     Table,
-    /// One array of objects
+    /// One array
     Json,
-    /// One object a line
+    /// JSON, a line a row
     Ndjson,
     /// A header and lines
     Csv,
-    /// One vector of maps
+    /// One vector
     Edn,
     /// A Parquet file
     Parquet,

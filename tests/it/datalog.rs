@@ -201,7 +201,10 @@ fn order(left: &Json, right: &Json) -> Ordering {
         }
         (Json::String(left), Json::String(right)) => left.cmp(right),
         (Json::Array(left), Json::Array(right)) => {
-            let pairs = left.iter().zip(right).map(|(left, right)| order(left, right));
+            let pairs = left
+                .iter()
+                .zip(right)
+                .map(|(left, right)| order(left, right));
             pairs
                 .fold(Ordering::Equal, Ordering::then)
                 .then(left.len().cmp(&right.len()))
@@ -242,8 +245,10 @@ fn same(found: &Json, expected: &Json) -> bool {
 #[tokio::test]
 async fn chinook_answers_as_other_engines_do() {
     let case = |databases: Json, query: &str, arguments: Json, expected: Json| {
-        Case::of(&json!({"name": "carried", "dbs": databases, "query": query, "args": arguments,
-            "expected": expected}))
+        Case::of(
+            &json!({"name": "carried", "dbs": databases, "query": query, "args": arguments,
+            "expected": expected}),
+        )
     };
     let catalog = || json!({"$": "catalog"});
     let sales = || json!({"$": "sales"});
@@ -394,13 +399,41 @@ fn the_find_spec_gives_the_shape() {
     let shell = people();
     let ada = "[?p :person/name \"Ada\"]";
     for (find, clauses, printed) in [
-        ("?t", "[?p :person/tag ?t]", "[[\":math\"],\n [\":poetry\"]]\n"),
-        ("[?t ...]", "[?p :person/tag ?t]", "[\":math\",\n \":poetry\"]\n"),
-        ("[?n ?h]", "[?p :person/name ?n] [?p :person/height ?h]", "[\"Ada\",1.65]\n"),
-        ("?n .", "[?p :person/name ?n] [?p :person/height]", "\"Ada\"\n"),
-        ("?n .", "[?p :person/name ?n] [?p :person/tag :none]", "null\n"),
-        ("[?n]", "[?p :person/name ?n] [?p :person/tag :none]", "null\n"),
-        ("[?n ...]", "[?p :person/name ?n] [?p :person/tag :none]", "[]\n"),
+        (
+            "?t",
+            "[?p :person/tag ?t]",
+            "[[\":math\"],\n [\":poetry\"]]\n",
+        ),
+        (
+            "[?t ...]",
+            "[?p :person/tag ?t]",
+            "[\":math\",\n \":poetry\"]\n",
+        ),
+        (
+            "[?n ?h]",
+            "[?p :person/name ?n] [?p :person/height ?h]",
+            "[\"Ada\",1.65]\n",
+        ),
+        (
+            "?n .",
+            "[?p :person/name ?n] [?p :person/height]",
+            "\"Ada\"\n",
+        ),
+        (
+            "?n .",
+            "[?p :person/name ?n] [?p :person/tag :none]",
+            "null\n",
+        ),
+        (
+            "[?n]",
+            "[?p :person/name ?n] [?p :person/tag :none]",
+            "null\n",
+        ),
+        (
+            "[?n ...]",
+            "[?p :person/name ?n] [?p :person/tag :none]",
+            "[]\n",
+        ),
         (
             "?n :keys who",
             "[?p :person/name ?n] [?p :person/height]",
@@ -416,8 +449,16 @@ fn the_find_spec_gives_the_shape() {
             ada,
             "{\":person/friend\":[{\":person/name\":\"Bob, \\\"the\\\" Builder\"}],\":person/name\":\"Ada\"}\n",
         ),
-        ("(distinct ?t) .", "[?p :person/tag ?t]", "[\":math\",\":poetry\"]\n"),
-        ("?a", "[?p :person/name \"Cy\"] [?p ?a]", "[[\":person/name\"]]\n"),
+        (
+            "(distinct ?t) .",
+            "[?p :person/tag ?t]",
+            "[\":math\",\":poetry\"]\n",
+        ),
+        (
+            "?a",
+            "[?p :person/name \"Cy\"] [?p ?a]",
+            "[[\":person/name\"]]\n",
+        ),
     ] {
         let order = if find.contains("?t") && !find.contains('(') {
             ":order-by [?t]"
@@ -433,7 +474,8 @@ fn the_find_spec_gives_the_shape() {
 #[test]
 fn sources_have_names_with_or_without_the_dollar() {
     let shell = people();
-    let before = "[:find (count ?p) . :in $ $old :where [?p :person/name] ($old not [?p :person/name])]";
+    let before =
+        "[:find (count ?p) . :in $ $old :where [?p :person/name] ($old not [?p :person/name])]";
     for databases in [
         ["$=people", "$old=people@t=1"],
         ["people", "old=people@t=1"],
@@ -470,7 +512,14 @@ fn arguments_bind_the_remaining_inputs_in_order() {
     let arguments = q("json", &["--arg", "@pairs.edn", "--arg", "-1", listed]);
     assert_eq!(shell.ok(&arguments), "[[\"Ada\",-1]]\n");
     // No database at all.
-    let nothing = ["q", "--format", "edn", "--arg", "[1 [2 3]]", "[:find ?a ?c :in [?a [_ ?c]]]"];
+    let nothing = [
+        "q",
+        "--format",
+        "edn",
+        "--arg",
+        "[1 [2 3]]",
+        "[:find ?a ?c :in [?a [_ ?c]]]",
+    ];
     assert_eq!(shell.ok(&nothing), "[[1 3]]\n");
 }
 
@@ -479,7 +528,10 @@ fn too_few_and_too_many_inputs_are_refused() {
     let shell = people();
     let query = "[:find ?n :in $ ?n :where [?p :person/name ?n]]";
     let said = shell.fails(&q("json", &[query]));
-    assert!(said.contains("no argument was given") && said.contains("^^"), "{said}");
+    assert!(
+        said.contains("no argument was given") && said.contains("^^"),
+        "{said}"
+    );
     shell.fails(&q("json", &["--arg", "\"Ada\"", "--arg", "2", query]));
     let said = shell.fails(&["q", query]);
     assert!(said.contains("no argument was given for $"), "{said}");
@@ -500,7 +552,10 @@ fn rules_come_from_the_argument_or_a_file() {
     let said = shell.fails(&q("json", &["--rules", "nothing.edn", query]));
     assert!(said.contains("nothing.edn"), "{said}");
     let said = shell.fails(&q("json", &["--rules", "[[(reaches ?a) [?a :b]", query]));
-    assert!(said.starts_with("error: --rules: ") && said.contains('^'), "{said}");
+    assert!(
+        said.starts_with("error: --rules: ") && said.contains('^'),
+        "{said}"
+    );
 }
 
 #[test]
@@ -509,7 +564,10 @@ fn a_query_may_come_from_a_file_or_a_pipe() {
     let query = "; how many\n[:find (count ?p) . :where [?p :person/name]]\n";
     shell.file("count.edn", query);
     let before = ["q", "--db", "people", "--format", "json"];
-    assert_eq!(shell.ok(&[&before[..], &["-f", "count.edn"]].concat()), "3\n");
+    assert_eq!(
+        shell.ok(&[&before[..], &["-f", "count.edn"]].concat()),
+        "3\n"
+    );
     assert_eq!(shell.run_with_input(&before, query).ok(), "3\n");
     let map = "{:find [(count ?p) .] :where [[?p :person/name]]}";
     assert_eq!(shell.ok(&[&before[..], &[map]].concat()), "3\n");
@@ -530,8 +588,14 @@ fn errors_quote_the_clause_and_underline_it() {
     let query = "[:find ?n\n :where [?p :person/name ?n]\n        [(frobnicate ?n)]]";
     let said = shell.fails(&q("json", &[query]));
     let first = said.lines().next().unwrap();
-    assert!(first.contains("frobnicate") && first.contains("line 3"), "{said}");
-    assert!(said.contains("[(frobnicate ?n)]") && said.contains("^^^^"), "{said}");
+    assert!(
+        first.contains("frobnicate") && first.contains("line 3"),
+        "{said}"
+    );
+    assert!(
+        said.contains("[(frobnicate ?n)]") && said.contains("^^^^"),
+        "{said}"
+    );
     for (query, parts) in [
         ("[:find ?x :where [?p :person/name ?n]]", &["?x", "^^"][..]),
         ("[:find ?n :where [?p :person/name ?n]", &["line 1", "^"]),
@@ -584,30 +648,55 @@ fn pull_finds_an_entity_by_id_ident_and_lookup_ref() {
     let pull = |rest: &[&str]| shell.ok(&[&["pull", "--db", "people"], rest].concat());
     let pattern = "[:person/name :person/tag {:person/friend [:person/name]}]";
     assert_eq!(
-        pull(&["[:person/name {:person/friend [:person/name]}]", "[:person/name \"Ada\"]"]),
+        pull(&[
+            "[:person/name {:person/friend [:person/name]}]",
+            "[:person/name \"Ada\"]"
+        ]),
         "{:person/friend [{:person/name \"Bob, \\\"the\\\" Builder\"}], :person/name \"Ada\"}\n"
     );
     let id = pull(&["[:db/id]", "[:person/name \"Ada\"]"]);
     let id = id.trim_start_matches("{:db/id ").trim_end_matches("}\n");
     let found: Json = serde_json::from_str(&pull(&["--format", "json", pattern, id])).unwrap();
     assert_eq!(found[":person/name"], "Ada");
-    assert_eq!(found[":person/friend"][0][":person/name"], "Bob, \"the\" Builder");
+    assert_eq!(
+        found[":person/friend"][0][":person/name"],
+        "Bob, \"the\" Builder"
+    );
     assert_eq!(found[":person/tag"].as_array().unwrap().len(), 2);
     assert_eq!(
         pull(&["[:db/ident]", ":person/name"]),
         "{:db/ident :person/name}\n"
     );
     // As it was.
-    let before = shell.ok(&["pull", "--db", "people@t=1", "[:person/name]", "[:person/name \"Ada\"]"]);
+    let before = shell.ok(&[
+        "pull",
+        "--db",
+        "people@t=1",
+        "[:person/name]",
+        "[:person/name \"Ada\"]",
+    ]);
     assert_eq!(before, "nil\n");
 }
 
 #[test]
 fn pull_of_nobody_is_nothing() {
     let shell = people();
-    for entity in ["[:person/name \"Zoe\"]", ":person/nobody", "123456789", "-5"] {
+    for entity in [
+        "[:person/name \"Zoe\"]",
+        ":person/nobody",
+        "123456789",
+        "-5",
+    ] {
         for (format, nothing) in [("edn", "nil\n"), ("json", "null\n")] {
-            let arguments = ["pull", "--db", "people", "--format", format, "[:person/name]", entity];
+            let arguments = [
+                "pull",
+                "--db",
+                "people",
+                "--format",
+                format,
+                "[:person/name]",
+                entity,
+            ];
             assert_eq!(shell.ok(&arguments), nothing, "{entity}");
         }
     }

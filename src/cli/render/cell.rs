@@ -258,7 +258,12 @@ fn instant(array: &ArrayRef, row: usize, unit: TimeUnit) -> Option<DateTime<Utc>
 }
 
 /// RFC 3339 with as many digits as there are; without a zone, a time that has none.
-pub(super) fn write_instant(instant: DateTime<Utc>, zoned: bool, notation: Notation, out: &mut String) {
+pub(super) fn write_instant(
+    instant: DateTime<Utc>,
+    zoned: bool,
+    notation: Notation,
+    out: &mut String,
+) {
     let text = instant.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let text = if zoned {
         &text

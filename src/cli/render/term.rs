@@ -21,7 +21,9 @@ use chrono::DateTime;
 use datomfusion_datalog::ast::{FindElement, FindSpec, Query, ReturnKeys};
 use datomfusion_datalog::{Answer, Term};
 
-use super::cell::{Notation, push, write_bytes, write_float, write_instant, write_string, write_text};
+use super::cell::{
+    Notation, push, write_bytes, write_float, write_instant, write_string, write_text,
+};
 use super::{Format, distinct_names, write_csv};
 use crate::cli::{Failure, Out};
 
@@ -295,7 +297,9 @@ mod tests {
     fn shown(find: &str, rows: &str, format: Format) -> String {
         let query = Query::parse(&format!("[:find {find} :where [?a :x ?b]]")).expect("it parses");
         let rows = term(rows).elements().expect("it is a vector");
-        let rows = rows.iter().map(|row| row.elements().expect("a row").to_vec());
+        let rows = rows
+            .iter()
+            .map(|row| row.elements().expect("a row").to_vec());
         let answer = Answer::new(&query, rows.collect());
         let mut out = Vec::new();
         match format {
@@ -313,7 +317,10 @@ mod tests {
     fn terms_in_json_keep_names_digits_and_parts() {
         for (text, json) in [
             ("nil", "null"),
-            ("[true 1 -2N 1.50M 1E+30M 0.1 1e300]", "[true,1,-2,1.50,1E30,0.1,1e300]"),
+            (
+                "[true 1 -2N 1.50M 1E+30M 0.1 1e300]",
+                "[true,1,-2,1.50,1E30,0.1,1e300]",
+            ),
             ("12345678901234567890123N", "12345678901234567890123"),
             ("[##Inf ##NaN]", r#"["Infinity","NaN"]"#),
             (r#"["a\"b" \c :x/y z]"#, r#"["a\"b","c",":x/y","z"]"#),
@@ -324,7 +331,10 @@ mod tests {
             ),
             ("#bytes \"00ff\"", "\"00ff\""),
             ("#{2 1}", "[1,2]"),
-            (r#"{:a/b {"c" [1]} 3 nil}"#, r#"{"3":null,":a/b":{"c":[1]}}"#),
+            (
+                r#"{:a/b {"c" [1]} 3 nil}"#,
+                r#"{"3":null,":a/b":{"c":[1]}}"#,
+            ),
         ] {
             let mut found = String::new();
             write_term(&term(text), Notation::Json, &mut found);
