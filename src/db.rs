@@ -131,23 +131,21 @@ impl Db {
             pending: head.pending.clone(),
             checkpoint_instant: head.checkpoint_instant,
             next_entid: head.next_entid,
-            schema: None,
             loader,
             head,
             checkpoint_schema,
         })
     }
 
-    /// Puts a value together; the one place that derives schema and tail.
+    /// Puts a value together from what is stored, which says neither schema nor net changes.
     pub(crate) fn assemble(parts: Parts) -> Self {
-        let schema = parts.schema.unwrap_or_else(|| {
-            if !parts.log.iter().any(|datom| describes(datom.a)) {
-                return Arc::clone(&parts.checkpoint_schema);
-            }
+        let schema = if parts.log.iter().any(|datom| describes(datom.a)) {
             let mut schema = Schema::clone(&parts.checkpoint_schema);
             schema.fold(&parts.log);
             Arc::new(schema)
-        });
+        } else {
+            Arc::clone(&parts.checkpoint_schema)
+        };
         let mut tables: Tables = parts.checkpoint.tables.iter().cloned().collect();
         tables.extend(
             parts
@@ -347,8 +345,6 @@ pub(crate) struct Parts {
     pub(crate) checkpoint: Checkpoint,
     pub(crate) checkpoint_schema: Arc<Schema>,
     pub(crate) checkpoint_instant: i64,
-    /// The schema of the basis, if it is known without folding the tail.
-    pub(crate) schema: Option<Arc<Schema>>,
     /// The tail, in LOG order.
     pub(crate) log: Vec<Datom>,
     /// The transactions of the tail.

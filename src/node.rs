@@ -26,7 +26,7 @@ pub use builder::LeafBuilder;
 pub use decode::{Fault, decode, decode_trusted};
 pub use encode::{Encoded, check_limits, encode};
 pub use inner::{Child, Inner};
-pub use leaf::Leaf;
+pub use leaf::{Leaf, partition_point};
 pub use loader::Loader;
 #[cfg(feature = "query")]
 pub use values::Kind;

@@ -25,7 +25,8 @@ use self::data::refused;
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::commit::Pending;
 use crate::db::stats::table_of;
-use crate::db::{Db, Parts};
+use crate::db::tail::Tail;
+use crate::db::{Db, Inner, lies_in_avet};
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range, TreeName};
 use crate::schema::{Schema, attrs, change, describes};
@@ -142,18 +143,26 @@ impl Db {
         schema: Arc<Schema>,
         next_entid: Entid,
     ) -> Self {
-        let tail = &self.0.tail;
-        Self::assemble(Parts {
-            loader: Arc::clone(self.loader()),
-            head: Arc::clone(&self.0.head),
-            checkpoint: self.0.checkpoint.clone(),
-            checkpoint_schema: Arc::clone(&self.0.checkpoint_schema),
-            checkpoint_instant: self.0.checkpoint_instant,
-            schema: Some(schema),
-            log: [tail.log(), datoms].concat(),
-            pending: [tail.pending(), &[pending]].concat(),
+        let inner = &self.0;
+        let tail = if Arc::ptr_eq(&schema, &inner.schema) {
+            inner.tail.extended(datoms, &pending, |a| self.in_avet(a))
+        } else {
+            let in_avet = |a| lies_in_avet(a, &schema, &inner.checkpoint_schema);
+            let log = [inner.tail.log(), datoms].concat();
+            let commits = [inner.tail.pending(), std::slice::from_ref(&pending)].concat();
+            Tail::new(log, commits, in_avet)
+        };
+        let mut tables = inner.tables.clone();
+        tables.extend(pending.tables);
+        Self(Arc::new(Inner {
+            tail: Arc::new(tail),
+            schema,
+            tables,
+            t: pending.t,
+            instant: pending.instant,
             next_entid,
-        })
+            ..Inner::clone(inner)
+        }))
     }
 
     /// Checks every change of the schema, and the data where a change depends on it.

@@ -64,32 +64,50 @@ pub async fn resolve(
     Ok(())
 }
 
-/// Parameters tell what their arguments are: an argument of a rule that treats it as an entity is one.
+/// Parameters tell what their arguments are: an argument of a rule that treats it as an entity is one. So
+/// do two variables that are the same.
 fn share_roles(query: &mut BoundQuery) {
-    fn calls(goals: &[Goal], found: &mut Vec<(usize, usize, Vec<Slot>)>) {
+    type Calls = Vec<(usize, usize, Vec<Slot>)>;
+    fn calls(goals: &[Goal], found: &mut Calls, same: &mut Vec<[VarId; 2]>) {
         for goal in goals {
             match goal {
+                Goal::Same(Slot::Var(left), Slot::Var(right)) => same.push([*left, *right]),
                 Goal::Rule {
                     program,
                     predicate,
                     arguments,
                     ..
                 } => found.push((*program, *predicate, arguments.clone())),
-                Goal::Not { goals, .. } => calls(goals, found),
-                Goal::Or { branches, .. } => branches.iter().for_each(|b| calls(b, found)),
+                Goal::Not { goals, .. } => calls(goals, found, same),
+                Goal::Or { branches, .. } => branches.iter().for_each(|b| calls(b, found, same)),
                 _ => {}
             }
         }
     }
     let mut found = Vec::new();
-    calls(&query.goals, &mut found);
+    let mut same = Vec::new();
+    calls(&query.goals, &mut found, &mut same);
     for predicate in query.programs.iter().flat_map(|program| &program.predicates) {
         for branch in &predicate.branches {
-            calls(&branch.goals, &mut found);
+            calls(&branch.goals, &mut found, &mut same);
         }
     }
     loop {
         let mut changed = false;
+        for pair in &same {
+            for [from, to] in [[pair[0], pair[1]], [pair[1], pair[0]]] {
+                let known = query.vars[from.0 as usize].clone();
+                let info = &mut query.vars[to.0 as usize];
+                if info.entity_of.is_none() && known.entity_of.is_some() {
+                    info.entity_of = known.entity_of;
+                    changed = true;
+                }
+                if info.attribute_of.is_none() && known.attribute_of.is_some() {
+                    info.attribute_of = known.attribute_of;
+                    changed = true;
+                }
+            }
+        }
         for (program, predicate, arguments) in &found {
             let branches = &query.programs[*program].predicates[*predicate].branches;
             for (at, argument) in arguments.iter().enumerate() {
@@ -218,14 +236,23 @@ async fn resolve_all(
             Goal::Tuple { slots, .. } => slots.iter_mut().for_each(|slot| substitute(slot, vars)),
             Goal::Rows(rows) => resolve_rows(rows, vars, databases).await?,
             Goal::Call(call) => {
-                for slot in &mut call.arguments {
-                    substitute(slot, vars);
-                }
-                // Equality with an attribute compares entities, as a pattern does.
+                // Equality with an attribute compares entities, as a pattern does; any other function
+                // sees its ident.
                 let equality = matches!(&*call.name, "=" | "==" | "not=" | "!=");
                 let attribute_of = call.arguments.iter().find_map(|slot| {
                     vars[slot.var()?.0 as usize].attribute_of
                 });
+                for slot in &mut call.arguments {
+                    let role = slot.var().and_then(|var| vars[var.0 as usize].attribute_of);
+                    substitute(slot, vars);
+                    if let (false, Some(source), Slot::Constant(Term::Long(id))) =
+                        (equality, role, &*slot)
+                        && let Some(ident) =
+                            databases[source.0 as usize].and_then(|facts| facts.ident(*id))
+                    {
+                        *slot = Slot::Constant(Term::Keyword(ident));
+                    }
+                }
                 if let (true, Some(source)) = (equality, attribute_of)
                     && let Some(facts) = databases[source.0 as usize]
                 {

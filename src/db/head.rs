@@ -25,7 +25,7 @@ pub(crate) const HEAD_BYTES_MAX: usize = 64 << 10;
 /// Most bytes of an encoded tail with the values that do not fit in nodes.
 pub(crate) const TAIL_BYTES_MAX: usize = 32 << 10;
 /// Most transactions of a tail.
-pub(crate) const TAIL_TRANSACTIONS_MAX: usize = 256;
+pub(crate) const TAIL_TRANSACTIONS_MAX: usize = 192;
 /// Most bytes of an inline schema and statistics.
 pub(crate) const SCHEMA_BYTES_MAX: usize = 16 << 10;
 /// Datoms beyond which a tail is not even tried: they would not fit.

@@ -13,7 +13,7 @@ use super::tail::{Delta, Net};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::index::{Index, Range, TreeName, TreeOrder};
-use crate::node::{Leaf, LeafBuilder};
+use crate::node::{Leaf, LeafBuilder, partition_point};
 use crate::tree::{Direction, LeafSlice, Scan, Tree};
 
 /// Leaves in index order; each slice is sorted, and so are they.
@@ -185,10 +185,9 @@ fn overlay(slice: &LeafSlice, order: TreeOrder, deltas: &[Delta]) -> Result<Leaf
     let mut merged = LeafBuilder::default();
     let mut row = slice.rows.start;
     for delta in deltas {
-        let found = row
-            + partition_point(slice.rows.end - row, |offset| {
-                leaf.compare(row + offset, order, &delta.datom).is_lt()
-            });
+        let found = partition_point(row..slice.rows.end, |row| {
+            leaf.compare(row, order, &delta.datom).is_lt()
+        });
         merged.push_run(leaf, row..found);
         row = found;
         let present = row < slice.rows.end && leaf.compare(row, order, &delta.datom).is_eq();
@@ -246,20 +245,6 @@ fn partition_while(items: &[i64], keep: impl Fn(&i64) -> bool) -> usize {
         .iter()
         .position(|item| !keep(item))
         .unwrap_or(items.len())
-}
-
-/// The first of `len` places where `before` no longer holds.
-fn partition_point(len: usize, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low.midpoint(high);
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }
 
 fn whole(leaf: Leaf) -> LeafSlice {

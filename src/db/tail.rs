@@ -26,7 +26,7 @@ pub(crate) struct Tail {
 }
 
 /// A net change of one current fact against the checkpoint.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Delta {
     /// The fact; its `tx` matters unless it is deleted.
     pub(crate) datom: Datom,
@@ -43,6 +43,41 @@ pub(crate) enum Net {
     Replace,
     /// The trees hold it; now it does not hold.
     Delete,
+}
+
+/// A word on one fact, and its net change then; `None` if the trees tell the truth again.
+#[derive(Clone, Copy)]
+struct Change<'a> {
+    datom: &'a Datom,
+    net: Option<Net>,
+}
+
+fn sorted(index: Index, mut changes: Vec<Change<'_>>) -> Vec<Change<'_>> {
+    let order = TreeName::current(index).order();
+    changes.sort_unstable_by(|left, right| order.compare(left.datom, right.datom));
+    changes
+}
+
+/// Net changes with others laid over them; both are sorted by `index`.
+fn changed(old: &[Delta], changes: &[Change<'_>], index: Index) -> Vec<Delta> {
+    let order = TreeName::current(index).order();
+    let mut merged = Vec::with_capacity(old.len() + changes.len());
+    let mut rest = old;
+    for &Change { datom, net } in changes {
+        let (before, behind) =
+            rest.split_at(rest.partition_point(|old| order.compare(&old.datom, datom).is_lt()));
+        merged.extend_from_slice(before);
+        rest = match behind {
+            [old, behind @ ..] if order.compare(&old.datom, datom).is_eq() => behind,
+            _ => behind,
+        };
+        merged.extend(net.map(|net| Delta {
+            datom: datom.clone(),
+            net,
+        }));
+    }
+    merged.extend_from_slice(rest);
+    merged
 }
 
 impl Tail {
@@ -96,6 +131,52 @@ impl Tail {
             log,
             pending,
             current: [eavt, aevt, avet],
+        }
+    }
+
+    /// This tail with one more transaction, whose datoms are in LOG order.
+    ///
+    /// `in_avet` must say what it said when this tail was made.
+    pub(crate) fn extended(
+        &self,
+        datoms: &[Datom],
+        pending: &Pending,
+        in_avet: impl Fn(Entid) -> bool,
+    ) -> Self {
+        // A transaction says one thing of a fact at most, and within it LOG order is EAVT order.
+        let eavt: Vec<_> = datoms
+            .iter()
+            .map(|datom| Change {
+                datom,
+                net: self.net(datom),
+            })
+            .collect();
+        let indexed = eavt.iter().filter(|change| in_avet(change.datom.a));
+        let avet = sorted(Index::Avet, indexed.copied().collect());
+        let aevt = sorted(Index::Aevt, eavt.clone());
+        Self {
+            log: [&self.log, datoms].concat(),
+            pending: [&self.pending, std::slice::from_ref(pending)].concat(),
+            current: [
+                changed(self.deltas(Index::Eavt), &eavt, Index::Eavt),
+                changed(self.deltas(Index::Aevt), &aevt, Index::Aevt),
+                changed(self.deltas(Index::Avet), &avet, Index::Avet),
+            ],
+        }
+    }
+
+    /// What becomes of a fact of which `next` is the last word.
+    fn net(&self, next: &Datom) -> Option<Net> {
+        let eavt = self.deltas(Index::Eavt);
+        let order = TreeName::Eavt.order();
+        let known = eavt.binary_search_by(|delta| order.compare(&delta.datom, next));
+        // Without a net change the trees hold what can be retracted, and only that.
+        let in_trees = known.map_or(!next.added, |row| eavt[row].net != Net::Insert);
+        match (in_trees, next.added) {
+            (false, true) => Some(Net::Insert),
+            (true, true) => Some(Net::Replace),
+            (true, false) => Some(Net::Delete),
+            (false, false) => None,
         }
     }
 
@@ -158,6 +239,9 @@ impl Tail {
 
 #[cfg(test)]
 mod tests {
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
     use super::*;
     use crate::datom::TxId;
     use crate::value::Value;
@@ -169,6 +253,34 @@ mod tests {
             v: Value::Long(v),
             tx: TxId::from_t(t),
             added,
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn a_tail_extended_equals_one_derived_anew(
+            in_trees in vec(any::<bool>(), 8),
+            transactions in vec(vec(any::<bool>(), 8), 1..12),
+        ) {
+            let in_avet = |_| true;
+            let mut holds = in_trees;
+            let mut log = Vec::new();
+            let mut tail = Tail::default();
+            for (t, speaks) in (1..).zip(transactions) {
+                let mut datoms = Vec::new();
+                for (fact, _) in speaks.into_iter().enumerate().filter(|(_, speaks)| *speaks) {
+                    holds[fact] = !holds[fact];
+                    let number = i64::try_from(fact).unwrap();
+                    datoms.push(datom(number % 3, number, t, holds[fact]));
+                }
+                datoms.sort_unstable_by(|left, right| TreeName::Log.order().compare(left, right));
+                let pending = Pending { t, instant: 0, nonce: [0; 16], tables: Vec::new() };
+                tail = tail.extended(&datoms, &pending, in_avet);
+                log.extend(datoms);
+                let anew = Tail::new(log.clone(), Vec::new(), in_avet);
+                prop_assert_eq!(&tail.log, &anew.log);
+                prop_assert_eq!(&tail.current, &anew.current);
+            }
         }
     }
 

@@ -255,7 +255,6 @@ impl Db {
             checkpoint: inner.checkpoint.clone(),
             checkpoint_schema: Arc::clone(&inner.checkpoint_schema),
             checkpoint_instant: inner.checkpoint_instant,
-            schema: None,
             log: log[..log.partition_point(|datom| datom.tx <= upto)].to_vec(),
             pending: pending[..pending.partition_point(|pending| pending.t <= t)].to_vec(),
             next_entid: inner.next_entid,
@@ -291,13 +290,19 @@ impl Db {
             .await?
         };
         let instant = records.first().map_or(0, |record| record.pending.instant);
+        // Equal facts have equal identities: mostly the schema is at hand.
+        let schema = |checkpoint: &Checkpoint| checkpoint.schema.map(|(id, _)| id);
+        let checkpoint_schema = if schema(&checkpoint) == schema(&self.0.checkpoint) {
+            Arc::clone(&self.0.checkpoint_schema)
+        } else {
+            Arc::new(load_schema(self.loader(), &checkpoint).await?)
+        };
         Ok(Self::assemble(Parts {
-            checkpoint_schema: Arc::new(load_schema(self.loader(), &checkpoint).await?),
+            checkpoint_schema,
             checkpoint_instant: if covered > 0 { instant } else { 0 },
             loader: Arc::clone(self.loader()),
             head: Arc::clone(&self.0.head),
             checkpoint,
-            schema: None,
             log,
             pending: replayed
                 .iter()

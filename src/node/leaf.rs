@@ -279,10 +279,10 @@ impl PartialEq for Leaf {
 }
 
 /// The first of `rows` for which `before` does not hold; those for which it holds must come first.
-pub(super) fn partition_point(rows: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
+pub fn partition_point(rows: Range<usize>, before: impl Fn(usize) -> bool) -> usize {
     let (mut low, mut high) = (rows.start, rows.end);
     while low < high {
-        let middle = low + (high - low) / 2;
+        let middle = low.midpoint(high);
         if before(middle) {
             low = middle + 1;
         } else {

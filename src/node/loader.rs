@@ -1,8 +1,9 @@
 //! Fetches nodes, verifies them, decodes them, and keeps them while there is room.
 //!
-//! A node never changes, so the cache never has to be told of anything. It is bounded by bytes of decoded
-//! nodes, shared by all values of the database that this process holds, and equal requests under way at
-//! once become one.
+//! A node never changes, so the cache never has to be told of anything. There is one a process, bounded by
+//! bytes of decoded nodes; all values that share a loader share what it has read, and equal requests under
+//! way at once become one. Loaders do not see each other's nodes, because where a node's children lie is the
+//! business of one store.
 //!
 //! Bodies of large values are read on demand by [`Loader::resolve`] and cached beside the nodes, not in
 //! them: what a node weighs must not grow behind the back of the cache. Therefore each [`Loader::load`] of a
@@ -10,8 +11,8 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -26,10 +27,21 @@ use crate::id::{Location, NodeId};
 use crate::store::Store;
 use crate::value::Large;
 
+/// What all loaders of this process keep.
+static CACHE: LazyLock<Cache<Key, Entry, EntryWeight>> = LazyLock::new(|| {
+    // The number of entries is an estimate for the size of tables: 32 KiB is a leaf of 1000 datoms.
+    let entries = usize::try_from(Loader::CACHE_BYTES >> 15).unwrap_or(usize::MAX);
+    Cache::with_weighter(entries, Loader::CACHE_BYTES, EntryWeight)
+});
+
+/// Tells loaders apart.
+static LOADERS: AtomicU64 = AtomicU64::new(0);
+
 /// Loads nodes and the bodies of large values from a store.
 pub struct Loader {
     store: Store,
-    cache: Cache<Key, Entry, EntryWeight>,
+    /// Which of the process's loaders this is.
+    number: u64,
     hits: AtomicU64,
     nodes: AtomicU64,
     bodies: AtomicU64,
@@ -51,9 +63,16 @@ pub struct Loads {
 
 /// A body may hold the very bytes of a node, so the hash alone does not say which is meant.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-enum Key {
-    Node(NodeId),
-    Body(NodeId),
+struct Key {
+    loader: u64,
+    kind: Kind,
+    id: NodeId,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Kind {
+    Node,
+    Body,
 }
 
 #[derive(Clone)]
@@ -76,28 +95,29 @@ impl Weighter<Key, Entry> for EntryWeight {
 }
 
 impl Loader {
-    /// How much the cache holds unless told otherwise, in bytes.
-    pub const CACHE_BYTES: u64 = 256 << 20;
+    /// How much the cache of this process holds, in bytes.
+    pub const CACHE_BYTES: u64 = 512 << 20;
 
-    /// A loader with a cache of [`Loader::CACHE_BYTES`].
+    /// A loader that has read nothing yet.
     pub fn new(store: Store) -> Self {
-        Self::with_cache_bytes(store, Self::CACHE_BYTES)
-    }
-
-    /// A loader whose cache holds decoded nodes and bodies of so many bytes.
-    pub fn with_cache_bytes(store: Store, bytes: u64) -> Self {
-        // The number of entries is an estimate for the size of tables: 32 KiB is a leaf of 1000 datoms.
-        let entries = usize::try_from(bytes >> 15)
-            .unwrap_or(usize::MAX)
-            .clamp(64, 1 << 20);
         Self {
             store,
-            cache: Cache::with_weighter(entries, bytes, EntryWeight),
+            number: LOADERS.fetch_add(1, Ordering::Relaxed),
             hits: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
         }
+    }
+
+    fn node(&self, id: NodeId) -> Key {
+        let (loader, kind) = (self.number, Kind::Node);
+        Key { loader, kind, id }
+    }
+
+    fn body(&self, id: NodeId) -> Key {
+        let (loader, kind) = (self.number, Kind::Body);
+        Key { loader, kind, id }
     }
 
     /// The store that nodes come from.
@@ -125,9 +145,8 @@ impl Loader {
         if let Some(node) = self.cached(id) {
             return Ok(node);
         }
-        let entry = self
-            .cache
-            .get_or_insert_async(&Key::Node(id), async {
+        let entry = CACHE
+            .get_or_insert_async(&self.node(id), async {
                 let frame = self.store.read(location).await?;
                 Ok::<_, Error>(Entry::Node(Arc::new(self.decoded(&frame, id, location)?)))
             })
@@ -158,7 +177,7 @@ impl Loader {
                     let (id, location) = wanted[i];
                     let node = Arc::new(self.decoded(&frame, id, location)?);
                     nodes[i] = Some(handed_out(&node));
-                    self.cache.insert(Key::Node(id), Entry::Node(node));
+                    CACHE.insert(self.node(id), Entry::Node(node));
                 }
             }
         }
@@ -167,7 +186,7 @@ impl Loader {
 
     /// Puts a node into the cache that was just encoded and has this identity.
     pub(super) fn insert(&self, id: NodeId, node: Arc<Node>) {
-        self.cache.insert(Key::Node(id), Entry::Node(node));
+        CACHE.insert(self.node(id), Entry::Node(node));
     }
 
     /// Reads the bodies of the large values among these rows that have not been read, together.
@@ -203,7 +222,7 @@ impl Loader {
             if large.body.get().is_some() {
                 continue;
             }
-            if let Some(Entry::Body(body)) = self.cache.get(&Key::Body(large.hash))
+            if let Some(Entry::Body(body)) = CACHE.get(&self.body(large.hash))
                 && body.len() as u64 == large.len
             {
                 self.hits.fetch_add(1, Ordering::Relaxed);
@@ -233,8 +252,7 @@ impl Loader {
                 let name = named_body(larges[0]);
                 Error::corrupt(format!("{name} in {}", place(*location)), malformed.0)
             })?;
-            self.cache
-                .insert(Key::Body(larges[0].hash), Entry::Body(Arc::clone(&body)));
+            CACHE.insert(self.body(larges[0].hash), Entry::Body(Arc::clone(&body)));
             for large in larges {
                 fill(large, &body)?;
             }
@@ -243,7 +261,7 @@ impl Loader {
     }
 
     fn cached(&self, id: NodeId) -> Option<Arc<Node>> {
-        match self.cache.get(&Key::Node(id))? {
+        match CACHE.get(&self.node(id))? {
             Entry::Node(node) => {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 Some(handed_out(&node))
@@ -257,6 +275,13 @@ impl Loader {
         self.frame_bytes
             .fetch_add(frame.len() as u64, Ordering::Relaxed);
         decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
+    }
+}
+
+impl Drop for Loader {
+    fn drop(&mut self) {
+        // Nobody can ask for these any more.
+        CACHE.retain(|key, _| key.loader != self.number);
     }
 }
 

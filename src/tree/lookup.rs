@@ -10,7 +10,7 @@ use super::{InnerNode, Root, Tree, load_leaf};
 use crate::datom::Datom;
 use crate::error::Result;
 use crate::index::{Components, Edge, Index, Range, TreeOrder};
-use crate::node::{Leaf, Loader};
+use crate::node::{Leaf, Loader, partition_point};
 
 /// Counts the datoms of a range, exactly.
 ///
@@ -262,7 +262,7 @@ async fn rank_of(loader: &Loader, tree: &Tree, edge: &Edge, side: Side) -> Resul
         let node = InnerNode::load(loader, &place).await?;
         let keys = node.last_keys();
         let compare = |i: usize| keys.compare_prefix(i, order.index, &at);
-        let child = partition(node.len(), |i| {
+        let child = partition_point(0..node.len(), |i| {
             let compared = compare(i);
             if blind {
                 compared.is_lt()
@@ -282,21 +282,7 @@ async fn rank_of(loader: &Loader, tree: &Tree, edge: &Edge, side: Side) -> Resul
 }
 
 fn rows_passed(leaf: &Leaf, index: Index, edge: &Edge, side: Side) -> usize {
-    partition(leaf.len(), |i| {
+    partition_point(0..leaf.len(), |i| {
         side.passed(leaf.compare_prefix(i, index, &edge.at), edge.inclusive)
     })
-}
-
-/// How many of the first `len` numbers `before` holds for; those come first.
-fn partition(len: usize, before: impl Fn(usize) -> bool) -> usize {
-    let (mut low, mut high) = (0, len);
-    while low < high {
-        let middle = low.midpoint(high);
-        if before(middle) {
-            low = middle + 1;
-        } else {
-            high = middle;
-        }
-    }
-    low
 }

@@ -10,6 +10,8 @@ mod crash;
 #[cfg(feature = "cli")]
 mod datalog;
 #[cfg(feature = "query")]
+mod differential;
+#[cfg(feature = "query")]
 mod federation;
 mod formats;
 mod support;

@@ -50,7 +50,8 @@ impl<'a> RuleBook<'a> {
         let mut edges: Vec<Vec<(usize, Option<Span>)>> = vec![Vec::new(); book.rules.len()];
         for (number, (_, branches)) in book.rules.iter().enumerate() {
             for branch in branches {
-                book.calls(&branch.body, None, &mut edges[number]);
+                book.calls(&branch.body, None, &mut edges[number])
+                    .map_err(|(message, span)| Error::new(message, span, &set.text))?;
             }
         }
         book.groups = groups(&edges);
@@ -80,29 +81,45 @@ impl<'a> RuleBook<'a> {
         clauses: &[Clause],
         negated: Option<Span>,
         edges: &mut Vec<(usize, Option<Span>)>,
-    ) {
+    ) -> Result<(), (String, Span)> {
         for clause in clauses {
             match &clause.kind {
                 ClauseKind::Rule(call) => {
-                    if let Some(&to) = self.numbers.get(call.name.as_str()) {
-                        edges.push((to, negated));
-                    }
+                    edges.push((self.number(call)?, negated));
                 }
                 ClauseKind::Not { clauses, .. } => {
-                    self.calls(clauses, Some(clause.span), edges);
+                    self.calls(clauses, Some(clause.span), edges)?;
                 }
                 ClauseKind::Or { branches, .. } => {
                     for branch in branches {
-                        self.calls(branch, negated, edges);
+                        self.calls(branch, negated, edges)?;
                     }
                 }
                 ClauseKind::Pattern(_) | ClauseKind::Call(_) => {}
             }
         }
+        Ok(())
     }
 
-    fn near(&self, name: &str) -> Vec<&str> {
-        crate::functions::near(name, self.numbers.keys().copied())
+    /// The rule that is called, if it is called rightly.
+    fn number(&self, call: &RuleCall) -> Result<usize, (String, Span)> {
+        let name = &call.name;
+        let Some(&number) = self.numbers.get(name.as_str()) else {
+            let near = crate::functions::near(name.as_str(), self.numbers.keys().copied());
+            let hint = match (near.is_empty(), self.rules.is_empty()) {
+                (false, _) => format!("; did you mean {}?", near.join(" or ")),
+                (true, true) => "; no rules were given".to_owned(),
+                (true, false) => String::new(),
+            };
+            return Err((format!("there is no rule {name}{hint}"), call.name_span));
+        };
+        let arity = self.rules[number].1[0].arity();
+        if arity != call.arguments.len() {
+            let got = call.arguments.len();
+            let message = format!("{name} takes {arity} arguments, not {got}");
+            return Err((message, call.name_span));
+        }
+        Ok(number)
     }
 }
 
@@ -170,31 +187,9 @@ impl Analysis<'_> {
     ) -> Result<(), Error> {
         let source = call.source.as_ref().unwrap_or(source);
         let book = self.book;
-        let Some(&number) = book.numbers.get(call.name.as_str()) else {
-            let near = book.near(call.name.as_str());
-            let hint = match (near.is_empty(), book.rules.is_empty()) {
-                (false, _) => format!("; did you mean {}?", near.join(" or ")),
-                (true, true) => "; no rules were given".to_owned(),
-                (true, false) => String::new(),
-            };
-            return Err(self.error(
-                format!("there is no rule {}{hint}", call.name),
-                call.name_span,
-            ));
-        };
-        let branches = &book.rules[number].1;
-        let arity = branches[0].arity();
-        if arity != call.arguments.len() {
-            return Err(self.error(
-                format!(
-                    "{} takes {arity} arguments, not {}",
-                    call.name,
-                    call.arguments.len()
-                ),
-                span,
-            ));
-        }
-        let mut arguments = Vec::with_capacity(arity);
+        let number = book.number(call);
+        let number = number.map_err(|(message, span)| self.error(message, span))?;
+        let mut arguments = Vec::with_capacity(call.arguments.len());
         for argument in &call.arguments {
             arguments.push(self.component(argument, scope)?);
         }

@@ -411,12 +411,19 @@ impl<'l, 'q> Compiler<'l, 'q> {
         let mut seeds = None;
         if bound.iter().any(|bound| *bound) {
             let factored = self.factored(answer, bound);
-            let (relation, copies) = match factored {
-                Some(relation) => (relation, 2),
-                None => (self.magic(answer, bound)?, 1),
+            let (relation, kept, copies) = match factored {
+                Some(relation) => (Some(relation), bound.to_vec(), 2),
+                None => {
+                    let (relation, kept) = self.magic(answer, bound)?;
+                    (relation, kept, 1)
+                }
             };
+            // The rules may hand on less than the call binds.
+            let columns = bound.iter().zip(&kept).filter(|(bound, _)| **bound);
+            let columns = columns.enumerate().filter(|(_, (_, kept))| **kept);
             seeds = Some(Seeds {
                 relation,
+                places: columns.map(|(at, _)| at).collect(),
                 columns: seed_types,
                 copies,
             });
@@ -494,6 +501,13 @@ impl<'l, 'q> Compiler<'l, 'q> {
                 .iter()
                 .filter_map(Slot::var)
                 .collect();
+            let rest: Vec<Lit<'q>> = clause
+                .body
+                .iter()
+                .filter(|lit| !matches!(lit, Lit::Derived(..)))
+                .cloned()
+                .collect();
+            self.order(&rest, &known).ok()?;
             known.extend(others);
             let asks = pick(call, bound);
             if !asks.iter().filter_map(Slot::var).all(|var| known.contains(&var)) {
@@ -539,8 +553,9 @@ impl<'l, 'q> Compiler<'l, 'q> {
         Some(reached)
     }
 
-    /// Rules that derive only what is asked for; the relation of what is asked of the answer.
-    fn magic(&mut self, answer: usize, bound: &[bool]) -> Result<usize> {
+    /// Rules that derive only what is asked for; the relation of what is asked of the answer, unless
+    /// every rule must ask for all of it, and by which parameters one can ask.
+    fn magic(&mut self, answer: usize, bound: &[bool]) -> Result<(Option<usize>, Vec<bool>)> {
         let mut adorned: Vec<Option<Vec<bool>>> = vec![None; self.derived.len()];
         adorned[answer] = Some(bound.to_vec());
         loop {
@@ -631,10 +646,8 @@ impl<'l, 'q> Compiler<'l, 'q> {
                 ..clause
             });
         }
-        match asked[answer] {
-            Some(relation) => Ok(relation),
-            None => Ok(answer),
-        }
+        let kept = adorned[answer].clone().unwrap_or_default();
+        Ok((asked[answer], kept))
     }
 
     /// The types of the columns of derived relations.
@@ -645,9 +658,9 @@ impl<'l, 'q> Compiler<'l, 'q> {
             .iter()
             .map(|derived| vec![none; derived.arity])
             .collect();
-        if let Some(seeds) = seeds {
-            for (at, column) in types[seeds.relation].iter_mut().enumerate() {
-                *column = seeds.columns[at % seeds.columns.len()];
+        if let Some((seeds, relation)) = seeds.and_then(|seeds| Some((seeds, seeds.relation?))) {
+            for (at, column) in types[relation].iter_mut().enumerate() {
+                *column = seeds.columns[seeds.places[at % seeds.places.len()]];
             }
         }
         loop {

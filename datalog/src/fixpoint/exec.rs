@@ -160,12 +160,15 @@ async fn evaluate(
         reservation,
     };
     let mut engine = Engine::new(program, inputs);
-    if let Some((seeds, plan)) = seeds {
+    if let Some((seeds, plan)) = seeds
+        && let Some(relation) = seeds.relation
+    {
         let mut rows = Rows::new(seeds.columns.len());
         read(plan, &seeds.columns, context, &mut engine.interner, &mut rows).await?;
         for number in 0..rows.len() {
-            let row = rows.row(number).repeat(seeds.copies);
-            engine.derived[seeds.relation].insert(&row);
+            let row = rows.row(number);
+            let kept: Vec<u32> = seeds.places.iter().map(|&place| row[place]).collect();
+            engine.derived[relation].insert(&kept.repeat(seeds.copies));
         }
     }
     engine.run().await?;

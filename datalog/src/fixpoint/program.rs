@@ -32,7 +32,10 @@ pub(crate) struct Program {
 
 /// Where seeds go.
 pub(crate) struct Seeds {
-    pub(crate) relation: usize,
+    /// Nowhere, if the rules turned out not to need them.
+    pub(crate) relation: Option<usize>,
+    /// Which columns of the plan are wanted.
+    pub(crate) places: Vec<usize>,
     /// The types of the plan's columns.
     pub(crate) columns: Vec<ColumnType>,
     /// How often a seed stands in its row.
@@ -136,7 +139,7 @@ impl fmt::Display for Program {
             self.inputs.len()
         )?;
         if let Some(seeds) = &self.seeds {
-            write!(f, ", {} bound", seeds.columns.len())?;
+            write!(f, ", {} bound", seeds.places.len())?;
         }
         Ok(())
     }

@@ -56,6 +56,17 @@ impl Lowering<'_> {
             return Ok(native);
         }
         let quote = self.quote(call.span, call.in_rules);
+        let constants: Option<Vec<Term>> = slots
+            .iter()
+            .map(|slot| slot.constant().cloned())
+            .collect();
+        if let (Some(arguments), true) = (constants, call.function.is_deterministic) {
+            let term = call
+                .function
+                .call(&arguments)
+                .map_err(|reason| quote.error(&reason))?;
+            return Ok(lit(term.is_truthy()));
+        }
         let (operands, arguments) = self.operands(&call.name, given);
         Ok(apply(
             &call.name,

@@ -112,7 +112,11 @@ pub(super) fn apply(
     let function = TermUdf {
         id: NEXT.fetch_add(1, Ordering::Relaxed),
         name: format!("{}:{name}", job.name()),
-        signature: Signature::any(arguments.len(), volatility),
+        signature: if arguments.is_empty() {
+            Signature::nullary(volatility)
+        } else {
+            Signature::any(arguments.len(), volatility)
+        },
         job,
         operands,
         result,

@@ -240,11 +240,16 @@ impl Engine<'_> {
         };
         let mut database = None;
         let mut arguments = Vec::new();
+        // Equality compares attributes as entities; any other function sees their idents.
+        let mut shown = Vec::new();
         let mut attribute_role = None;
         for argument in &call.arguments {
             match argument {
                 Argument::Source(name, _) => database = self.source(name)?.database(),
-                Argument::Constant(form) => arguments.push(constant(form)?),
+                Argument::Constant(form) => {
+                    arguments.push(constant(form)?);
+                    shown.push(constant(form)?);
+                }
                 Argument::Variable(variable, _) => {
                     if let Some(role @ Role::Attribute(_)) = scope.roles.get(variable) {
                         attribute_role = Some(role);
@@ -253,6 +258,7 @@ impl Engine<'_> {
                         .get(variable)
                         .ok_or_else(|| format!("insufficient bindings of {variable}"))?;
                     arguments.push(value.clone());
+                    shown.push(self.shown(value, scope.roles.get(variable)));
                 }
             }
         }
@@ -276,7 +282,7 @@ impl Engine<'_> {
                     Term::Vector([ident, value.clone()].into())
                 }))
             }
-            ("=" | "not=" | "!=", ..) if attribute_role.is_some() => {
+            ("=" | "==" | "not=" | "!=", ..) if attribute_role.is_some() => {
                 let role = attribute_role.ok_or("no role")?;
                 let ids: Vec<Term> = arguments
                     .iter()
@@ -287,7 +293,7 @@ impl Engine<'_> {
                     .collect();
                 self.function(&name, &ids)
             }
-            _ => self.function(&name, &arguments),
+            _ => self.function(&name, &shown),
         }
     }
 
