@@ -19,7 +19,7 @@ docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance --document-private-items
 
 examples:
-    for example in first_database time_travel federate_files; do cargo run --quiet --example $example; done
+    for example in $(ls examples/*.rs | xargs -n 1 basename -s .rs); do cargo run --quiet --example $example; done
 
 # Floors 1 to 7 without DataFusion, and each feature alone.
 matrix:

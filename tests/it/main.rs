@@ -7,6 +7,8 @@ mod concurrency;
 #[cfg(feature = "cli")]
 mod conformance;
 mod crash;
+#[cfg(feature = "cli")]
+mod datalog;
 #[cfg(feature = "query")]
 mod differential;
 #[cfg(feature = "query")]
