@@ -31,6 +31,11 @@ matrix:
 wasm:
     cargo check --no-default-features --target wasm32-unknown-unknown
 
+# The planner of Datalog against the reference evaluator, on a million generated questions (or CASES).
+differential cases="1000000" seed="0":
+    DATOMFUSION_DIFFERENTIAL_CASES={{cases}} DATOMFUSION_DIFFERENTIAL_SEED={{seed}} \
+        cargo test --release --workspace --features conformance --test it -- differential --nocapture
+
 # A minute of fuzzing for each target; needs nightly and cargo-fuzz.
 fuzz:
     for target in $(ls tests/fuzz/fuzz_targets | sed 's/\.rs$//'); do cargo +nightly fuzz run --fuzz-dir tests/fuzz $target -- -max_total_time=60; done
@@ -45,4 +50,4 @@ bench:
 
 # The counts and figures of benches/README.md.
 figures:
-    cargo run --release --example figures
+    cargo bench --bench figures -- 10000000

@@ -618,6 +618,7 @@ async fn explain(context: &SessionContext, query: &str, inputs: &Inputs) -> Resu
         .bound
         .notes
         .iter()
+        .chain(&lowered.notes)
         .map(|note| format!("note: {note}\n"))
         .collect();
     let notes = notes.concat();

@@ -12,6 +12,7 @@
 //! Bytes of an encoding are equal if the terms are, except that numbers of several kinds, and what can
 //! hold numbers, differ in what they are and not only in how much: there the *key* of an encoding decides.
 
+use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -205,6 +206,13 @@ impl ColumnType {
             && (self.repr() != Repr::Mixed || !self.kinds.or(other.kinds).is_ambiguous())
     }
 
+    /// Whether no term of this can be equal to one of `other`.
+    pub fn never_meets(self, other: Self) -> bool {
+        let numbers = |column: Self| !column.kinds.and(Kinds::NUMBERS).is_empty();
+        let known = !self.kinds.is_empty() && !other.kinds.is_empty();
+        known && self.kinds.and(other.kinds).is_empty() && !(numbers(self) && numbers(other))
+    }
+
     /// What a column of either holds.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -221,6 +229,19 @@ impl ColumnType {
             kinds: self.kinds,
             attribute_of: self.attribute_of.or(other.attribute_of),
         }
+    }
+}
+
+impl fmt::Display for ColumnType {
+    /// The kinds, with commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = TermType::ALL
+            .into_iter()
+            .filter(|kind| !Kinds::of(*kind).and(self.kinds).is_empty());
+        let names: Vec<String> = kinds
+            .map(|kind| format!("{kind:?}").to_lowercase())
+            .collect();
+        f.write_str(&names.join(", "))
     }
 }
 

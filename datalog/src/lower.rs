@@ -21,7 +21,7 @@ mod relation;
 mod scoped;
 pub mod shared;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
@@ -111,6 +111,8 @@ pub struct Lowered {
     pub columns: Vec<ColumnType>,
     /// The order in which relations were joined, for people.
     pub order: String,
+    /// What a reader should know: values that never meet.
+    pub notes: Vec<String>,
 }
 
 /// The name of a variable's column.
@@ -132,7 +134,8 @@ pub fn lower(query: &BoundQuery, context: &Context<'_>) -> Result<Lowered> {
         query,
         context,
         names: Cell::new(0),
-        order: std::cell::RefCell::default(),
+        order: RefCell::default(),
+        notes: RefCell::default(),
     };
     let relation = lowering.conjunction(&query.goals, None)?;
     let (plan, columns) = lowering.find(relation)?;
@@ -140,6 +143,7 @@ pub fn lower(query: &BoundQuery, context: &Context<'_>) -> Result<Lowered> {
         plan,
         columns,
         order: lowering.order.into_inner(),
+        notes: lowering.notes.into_inner(),
     })
 }
 
@@ -147,7 +151,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) query: &'a BoundQuery,
     pub(crate) context: &'a Context<'a>,
     names: Cell<u32>,
-    order: std::cell::RefCell<String>,
+    order: RefCell<String>,
+    notes: RefCell<Vec<String>>,
 }
 
 impl Lowering<'_> {

@@ -71,6 +71,28 @@ pub enum TermType {
     Tuple,
 }
 
+impl TermType {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::Boolean,
+        Self::Long,
+        Self::Ref,
+        Self::Attribute,
+        Self::Double,
+        Self::Float,
+        Self::BigInt,
+        Self::BigDec,
+        Self::String,
+        Self::Keyword,
+        Self::Symbol,
+        Self::Instant,
+        Self::Uuid,
+        Self::Bytes,
+        Self::Uri,
+        Self::Tuple,
+    ];
+}
+
 /// The facts of one database value.
 #[async_trait]
 pub trait Facts: Send + Sync {

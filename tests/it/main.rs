@@ -14,6 +14,8 @@ mod differential;
 #[cfg(feature = "query")]
 mod federation;
 mod formats;
+#[cfg(feature = "query")]
+mod shapes;
 mod support;
 mod tidy;
 mod time_travel;

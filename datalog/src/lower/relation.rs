@@ -240,6 +240,15 @@ impl Lowering<'_> {
                 continue;
             };
             let plain = own.compares_plainly(other);
+            if own.never_meets(other) {
+                self.notes.borrow_mut().push(format!(
+                    "{} is {own} in one place and {other} in another, which are never equal",
+                    self.query
+                        .vars
+                        .get(var.0 as usize)
+                        .map_or("a value", |info| &*info.name),
+                ));
+            }
             let own_name = if plain {
                 name_of(var)
             } else {
