@@ -382,7 +382,7 @@ impl<'a> Analysis<'a> {
                 ));
             }
         };
-        if let (AttributeSlot::Unknown, Slot::Constant(name)) = (&a, &slots[1]) {
+        if let (AttributeSlot::Unknown, Some(Slot::Constant(name))) = (&a, slots.get(1)) {
             self.notes.push(format!(
                 "{}: there is no attribute {name} here, so nothing matches",
                 self.text()[span.start..span.end].trim()

@@ -490,6 +490,17 @@ fn sources_have_names_with_or_without_the_dollar() {
     assert!(said.contains("--db binds $ twice"), "{said}");
 }
 
+/// A pattern of one place is short for an entity of whom anything is said; it once panicked.
+#[test]
+fn a_pattern_may_have_an_entity_alone() {
+    let shell = people();
+    for clauses in ["[?p]", "($old not [?p])"] {
+        let query = format!("[:find (count ?p) . :in $ $old :where [?p :person/name] {clauses}]");
+        let arguments = ["--db", "$old=people@t=1", &query];
+        assert_eq!(shell.ok(&q("json", &arguments)), "3\n", "{clauses}");
+    }
+}
+
 #[test]
 fn arguments_bind_the_remaining_inputs_in_order() {
     let shell = people();
