@@ -1,6 +1,6 @@
 //! The shapes of queries in which planners of Datalog have gone wrong, each a claim.
 
-use datomfusion::{BranchName, Connection, Db, Federation, Inputs, Store, Term};
+use datomfusion::{BranchName, Connection, Db, Federation, Functions, Inputs, Store, Term};
 
 use crate::support::{database, transact};
 
@@ -362,6 +362,46 @@ async fn faults_of_a_query_are_quoted_and_underlined() {
     )
     .await;
     assert!(missing.contains("no argument was given"), "{missing}");
+}
+
+#[tokio::test]
+async fn registered_functions_and_aggregates_are_called_by_name() {
+    let db = people().await;
+    let mut functions = Functions::standard();
+    functions.register("my/initial", 1, |arguments| match &arguments[0] {
+        Term::String(text) => Ok(Term::String(
+            text.chars().take(1).collect::<String>().into(),
+        )),
+        other => Err(format!(
+            "my/initial takes a string, not {}",
+            other.describe()
+        )),
+    });
+    functions.register_aggregate("my/joined", |values| {
+        let mut texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+        texts.sort();
+        Ok(Term::String(texts.join("+").into()))
+    });
+    let query =
+        "[:find ?i (my/joined ?a) :where [?e :p/name ?n] [(my/initial ?n) ?i] [?e :p/age ?a]]";
+    let inputs = Inputs::new().functions(functions.clone());
+    assert_eq!(
+        ask_with(&db, query, inputs).await,
+        r#"["A" "36"] ["B" "40"] ["C" "40"]"#
+    );
+    // A name may come as an input, too.
+    let query = "[:find ?n :in $ ?f :where [?e :p/name ?n] [(?f ?n) ?i] [(= ?i \"C\")]]";
+    let inputs = given(&["my/initial"]).functions(functions);
+    assert_eq!(ask_with(&db, query, inputs).await, r#"["Cyd"]"#);
+}
+
+#[tokio::test]
+async fn answers_are_ordered_and_cut_as_the_query_says() {
+    let db = people().await;
+    let query = "[:find ?a ?n :where [?e :p/name ?n] [?e :p/age ?a]
+                  :order-by [?a :desc ?n :asc] :limit 2 :offset 1]";
+    let answer = db.q(query, &Inputs::new()).await.unwrap();
+    assert_eq!(answer.to_term().to_string(), r#"[[40 "Cyd"] [36 "Ada"]]"#);
 }
 
 #[tokio::test]

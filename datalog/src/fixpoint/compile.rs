@@ -11,9 +11,9 @@
 //!
 //! An `or` around a recursive call is multiplied out, so that every rule is a conjunction.
 
+mod infer;
 mod magic;
 mod order;
-mod types;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
