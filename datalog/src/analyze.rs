@@ -417,6 +417,7 @@ impl<'a> Analysis<'a> {
             e,
             a,
             v,
+            v_entity: None,
             tx,
             added,
             span,
@@ -427,8 +428,37 @@ impl<'a> Analysis<'a> {
         Ok(match component {
             Component::Variable(variable, _) => Slot::Var(self.declare(scope, variable)),
             Component::Blank(_) => Slot::Blank,
-            Component::Constant(form) => Slot::Constant(self.constant(form)?),
+            Component::Constant(form) => {
+                let term = self.constant(form)?;
+                Slot::Constant(self.filled(term, scope, form.span)?)
+            }
         })
+    }
+
+    /// A constant whose variables, as in `[:artist/id ?x]`, are replaced by the inputs that they are.
+    fn filled(&self, term: Term, scope: &Scope, span: Span) -> Result<Term, Error> {
+        match &term {
+            Term::Symbol(name) if name.as_str().starts_with('?') => {
+                let var = scope.get(&Variable::new(name.as_str()));
+                let constant = var.and_then(|var| self.vars[var.0 as usize].constant.clone());
+                constant.ok_or_else(|| {
+                    self.error(
+                        format!(
+                            "{name} stands inside a constant and is no input; bind it by a clause \
+                             of its own, such as [?e :attribute {name}]"
+                        ),
+                        span,
+                    )
+                })
+            }
+            Term::Vector(elements) => {
+                let filled = elements
+                    .iter()
+                    .map(|element| self.filled(element.clone(), scope, span));
+                Ok(Term::Vector(filled.collect::<Result<_, _>>()?))
+            }
+            _ => Ok(term),
+        }
     }
 
     fn constant(&self, form: &Form) -> Result<Term, Error> {

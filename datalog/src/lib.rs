@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the phases document each other; what leaves the crate is listed here"
+)]
 
 mod aggregates;
 pub mod analyze;

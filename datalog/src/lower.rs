@@ -44,7 +44,7 @@ use crate::term::Term;
 pub struct Context<'a> {
     /// The sources, by [`SourceId`].
     pub sources: &'a [QuerySource],
-    /// How many facts patterns match: see [`counts`](crate::counts).
+    /// How many facts patterns match: see [`count`](crate::count).
     pub counts: &'a Counts,
     /// The functions; aggregates are looked up here.
     pub functions: &'a Functions,

@@ -233,6 +233,13 @@ async fn resolve_all(
                 } else {
                     substitute(&mut fact.v, vars);
                 }
+                if let (AttributeSlot::Var(_) | AttributeSlot::Blank, Slot::Constant(term)) =
+                    (&fact.a, &fact.v)
+                    && let Term::Keyword(_) | Term::Vector(_) = term
+                    && let Term::Long(entity) = as_entity(term.clone(), facts).await?
+                {
+                    fact.v_entity = Some(entity);
+                }
             }
             Goal::Tuple { slots, .. } => slots.iter_mut().for_each(|slot| substitute(slot, vars)),
             Goal::Rows(rows) => resolve_rows(rows, vars, databases).await?,

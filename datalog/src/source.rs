@@ -108,6 +108,9 @@ pub trait Facts: Send + Sync {
     /// The ident of an entity.
     fn ident(&self, entity: i64) -> Option<Keyword>;
 
+    /// The entity ids of all reference attributes.
+    fn references(&self) -> Vec<i64>;
+
     /// The entity that has this value of a unique attribute.
     async fn lookup(&self, attribute: i64, value: &Term) -> Result<Option<i64>, SourceError>;
 

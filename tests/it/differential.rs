@@ -205,7 +205,8 @@ fn same_row(left: &[Term], right: &[Term]) -> bool {
             .all(|(left, right)| match (left, right) {
                 // Sums of doubles depend on their order in the last digits.
                 (Term::Double(left), Term::Double(right)) => {
-                    (left - right).abs() <= 1e-9 * left.abs().max(1.0) || left == right
+                    left.total_cmp(right).is_eq()
+                        || (left - right).abs() <= 1e-9 * left.abs().max(1.0)
                 }
                 _ => left == right,
             })

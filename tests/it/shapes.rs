@@ -1,5 +1,7 @@
 //! The shapes of queries in which planners of Datalog have gone wrong, each a claim.
 
+use std::fmt::Write;
+
 use datomfusion::{BranchName, Connection, Db, Federation, Functions, Inputs, Store, Term};
 
 use crate::support::{database, transact};
@@ -281,6 +283,8 @@ async fn nested_collections_and_boolean_answers_bind() {
     );
     let lookup = r#"[:find ?n :where [?e :p/friend [:p/name "Cyd"]] [?e :p/name ?n]]"#;
     assert_eq!(ask(&db, lookup).await, r#"["Ada"] ["Bob"]"#);
+    let inside = "[:find ?a . :in $ ?n :where [[:p/name ?n] :p/age ?a]]";
+    assert_eq!(ask_with(&db, inside, given(&[r#""Bob""#])).await, "[40]");
     let passed = "[:find ?n :in $ ?f :where [?e :p/friend ?f] [?e :p/name ?n]]";
     let inputs = given(&[r#"[:p/name "Cyd"]"#]);
     assert_eq!(ask_with(&db, passed, inputs).await, r#"["Ada"] ["Bob"]"#);
@@ -340,6 +344,10 @@ async fn faults_of_a_query_are_quoted_and_underlined() {
         (
             "[:find ?e :where [?e :p/name ?n] [(+ ?n 1) ?m]]",
             "+ takes numbers",
+        ),
+        (
+            "[:find ?a :where [_ :p/name ?n] [[:p/name ?n] :p/age ?a]]",
+            "inside a constant",
         ),
     ] {
         let error = refused(&db, query, Inputs::new().rules(REACH)).await;
@@ -428,7 +436,8 @@ async fn chains(store: &Store, chains: u32) {
             } else {
                 String::new()
             };
-            text += &format!("{{:db/id \"{chain}-{link}\" :p/name \"{chain}-{link}\" {next}}}\n");
+            let name = format!("{chain}-{link}");
+            writeln!(text, "{{:db/id \"{name}\" :p/name \"{name}\" {next}}}").unwrap();
         }
     }
     transact(&connection, &(text + "]")).await;

@@ -29,6 +29,7 @@ impl Ask {
                 .cloned()
                 .map_or(AttributeSlot::Unknown, AttributeSlot::Known),
             v,
+            v_entity: None,
             tx: Slot::Blank,
             added: Slot::Blank,
             span: self.span,

@@ -47,7 +47,14 @@ impl Analysis<'_> {
                 .last()
                 .map_or_else(|| Span::new(0, self.query.text.len()), |input| input.span);
             return Err(self.error(
-                format!("{surplus} more arguments were given than :in names"),
+                format!(
+                    "{surplus} more {} given than :in names",
+                    if surplus == 1 {
+                        "argument was"
+                    } else {
+                        "arguments were"
+                    }
+                ),
                 span,
             ));
         }

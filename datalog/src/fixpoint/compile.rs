@@ -363,6 +363,7 @@ impl<'l, 'q> Compiler<'l, 'q> {
             e: Slot::Var(e),
             a: AttributeSlot::Known(attribute.clone()),
             v: Slot::Var(v),
+            v_entity: None,
             tx: Slot::Blank,
             added: Slot::Blank,
             span: Span::default(),

@@ -328,7 +328,11 @@ impl Lowering<'_> {
         };
         let database = self.database(goal.source)?;
         let mut pattern = FactPattern {
-            v: goal.v.constant().cloned(),
+            v: goal
+                .v
+                .constant()
+                .filter(|_| goal.v_entity.is_none())
+                .cloned(),
             ..FactPattern::default()
         };
         let a = match &goal.a {
@@ -355,7 +359,12 @@ impl Lowering<'_> {
         let mut scan = Scan::new(self, table)?;
         scan.slot("e", ColumnType::of(TermType::Ref), &goal.e);
         scan.slot("a", ColumnType::attribute(goal.source), &a);
-        scan.slot("v", v_type, &goal.v);
+        match (goal.v_entity, &goal.v) {
+            (Some(entity), Slot::Constant(term)) => {
+                scan.named("v", v_type, term, entity, database.references());
+            }
+            _ => scan.slot("v", v_type, &goal.v),
+        }
         scan.slot("tx", ColumnType::of(TermType::Ref), &goal.tx);
         scan.slot("added", ColumnType::of(TermType::Boolean), &goal.added);
         let unique = match (&goal.a, database.is_history()) {
@@ -497,6 +506,25 @@ impl Scan {
                     }
                 }
             }
+        }
+    }
+
+    /// A value, or where the attribute is a reference, the entity that it names.
+    fn named(
+        &mut self,
+        name: &str,
+        column_type: ColumnType,
+        term: &Term,
+        entity: i64,
+        references: Vec<i64>,
+    ) {
+        let value = Lowering::equals(column_type, column(name), term);
+        let named = Lowering::equals(column_type, column(name), &Term::Long(entity));
+        let references = references.into_iter().map(lit).collect();
+        let named = named.map(|named| named.and(column("a").in_list(references, false)));
+        match value.into_iter().chain(named).reduce(Expr::or) {
+            Some(filter) => self.filters.push(filter),
+            None => self.empty = true,
         }
     }
 

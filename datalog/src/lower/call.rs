@@ -396,6 +396,7 @@ impl Lowering<'_> {
                 e: Slot::Var(var),
                 a: AttributeSlot::Known(attribute.clone()),
                 v: Slot::Var(value),
+                v_entity: None,
                 tx: Slot::Blank,
                 added: Slot::Blank,
                 span: Span::default(),
