@@ -237,6 +237,13 @@ async fn numbers_join_by_value_and_other_kinds_never_meet() {
         .await
         .unwrap();
     assert!(plan.contains("note: ?x"), "{plan}");
+    let constant = "[:find ?e :where [?e :p/age \"40\"]]";
+    assert_eq!(ask(&db, constant).await, "");
+    let plan = Federation::new()
+        .explain_q(constant, &Inputs::new().source("$", &db))
+        .await
+        .unwrap();
+    assert!(plan.contains("note: \"40\""), "{plan}");
 }
 
 #[tokio::test]

@@ -313,8 +313,17 @@ impl Lowering<'_> {
         for (var, values) in &star.among {
             scan.among(*var, values);
         }
+        self.note_never(&scan);
         let unique = star.e.var().map_or_else(Vec::new, |e| vec![e]);
         scan.finish(star.rows, Some(unique), &vars)
+    }
+
+    /// Writes down a condition that no row meets.
+    fn note_never(&self, scan: &Scan) {
+        if let Some((term, column_type)) = &scan.never {
+            let note = format!("{term} is compared with {column_type}, which is never equal to it");
+            self.notes.borrow_mut().push(note);
+        }
     }
 
     fn fact(&self, goal: &FactGoal, rows: f64) -> Result<Relation> {
@@ -367,6 +376,7 @@ impl Lowering<'_> {
         }
         scan.slot("tx", ColumnType::of(TermType::Ref), &goal.tx);
         scan.slot("added", ColumnType::of(TermType::Boolean), &goal.added);
+        self.note_never(&scan);
         let unique = match (&goal.a, database.is_history()) {
             (AttributeSlot::Known(attribute), false) if !attribute.is_many => {
                 goal.e.var().map(|e| vec![e])
@@ -466,8 +476,8 @@ struct Scan {
     plan: LogicalPlanBuilder,
     filters: Vec<Expr>,
     columns: Vec<(VarId, ColumnType, Expr)>,
-    /// Whether a condition cannot be met.
-    empty: bool,
+    /// A condition that cannot be met: what a column would have to be, and what it is.
+    never: Option<(Term, ColumnType)>,
 }
 
 impl Scan {
@@ -482,7 +492,7 @@ impl Scan {
             plan,
             filters: Vec::new(),
             columns: Vec::new(),
-            empty: false,
+            never: None,
         }
     }
 
@@ -492,7 +502,7 @@ impl Scan {
             Slot::Blank => {}
             Slot::Constant(term) => match Lowering::equals(column_type, column(name), term) {
                 Some(filter) => self.filters.push(filter),
-                None => self.empty = true,
+                None => self.never = Some((term.clone(), column_type)),
             },
             Slot::Var(var) => {
                 let known = self.columns.iter().find(|(known, _, _)| known == var);
@@ -524,7 +534,7 @@ impl Scan {
         let named = named.map(|named| named.and(column("a").in_list(references, false)));
         match value.into_iter().chain(named).reduce(Expr::or) {
             Some(filter) => self.filters.push(filter),
-            None => self.empty = true,
+            None => self.never = Some((term.clone(), column_type)),
         }
     }
 
@@ -557,7 +567,7 @@ impl Scan {
     }
 
     fn finish(self, rows: f64, unique: Option<Vec<VarId>>, vars: &[VarId]) -> Result<Relation> {
-        if self.empty {
+        if self.never.is_some() {
             return Lowering::nothing(vars);
         }
         let mut plan = self.plan;
