@@ -90,7 +90,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Create(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Transact(verb) => interruptible(&runtime, verb.run(stdout())),
-        Verb::Q(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Q(verb) => verb.run(&runtime),
         Verb::Pull(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Datoms(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),

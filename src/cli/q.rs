@@ -7,10 +7,11 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use datomfusion_datalog::ast::{Query, RuleSet};
 use datomfusion_datalog::{Term, edn};
+use tokio::runtime::Runtime;
 
 use super::argument::{no_option, query_text, read, source};
 use super::render::{Format, write_answer};
-use super::{Failure, Out};
+use super::{Failure, interruptible, repl, stdout};
 use crate::db::Db;
 use crate::error::Error;
 use crate::federation::Federation;
@@ -44,46 +45,70 @@ pub(super) struct Q {
 }
 
 impl Q {
-    pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
+    pub(super) fn run(self, runtime: &Runtime) -> Result<(), Failure> {
         if self.format == Format::Parquet {
             return Err(Failure::usage(
                 "an answer of Datalog has terms and not columns: Parquet is for sql",
             ));
         }
         let text = query_text(self.query, self.file)?;
-        let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
-            return Err(Failure::usage(
-                "there is no query: give it behind the options, in a file with -f, or on standard input",
-            ));
+        if text.as_ref().is_some_and(|text| text.trim().is_empty()) {
+            return Err(Failure::usage("there is no query"));
+        }
+        let query = match &text {
+            Some(text) => Some(Query::parse(text).map_err(Error::from)?),
+            None => None,
         };
-        let query = Query::parse(&text).map_err(Error::from)?;
-        let mut inputs = Inputs::new();
-        if let Some(rules) = &self.rules {
-            inputs = inputs.rules(rules_text(rules)?);
-        }
-        for (at, argument) in self.arguments.iter().enumerate() {
-            inputs = inputs.argument(term(argument, at + 1)?);
-        }
-        let mut bound = HashSet::new();
-        for (name, url) in &self.databases {
-            if !bound.insert(name) {
-                return Err(Failure::usage(format!("--db binds {name} twice")));
+        let names: Vec<String> = self
+            .databases
+            .iter()
+            .map(|(name, _)| name.clone())
+            .collect();
+        let bound = bound(self.databases, self.rules, self.arguments);
+        let inputs = interruptible(runtime, bound)?;
+        let (Some(text), Some(query)) = (text, query) else {
+            return repl::run(runtime, &repl::Datalog { names, inputs }, self.format);
+        };
+        let (format, explain) = (self.format, self.explain);
+        interruptible(runtime, async move {
+            let federation = Federation::new();
+            let mut out = stdout();
+            if explain {
+                let plan = federation.explain_q(&text, &inputs).await?;
+                writeln!(out, "{}", plan.trim_end())?;
+            } else {
+                let answer = federation.q(&text, &inputs).await?;
+                write_answer(answer, &query, format, &mut out)?;
             }
-            let db = Db::open_url(url).await;
-            let db = db.map_err(|error| Failure::from(error).of(format!("--db {name}")))?;
-            inputs = inputs.source(name, &db);
-        }
-        let federation = Federation::new();
-        if self.explain {
-            let plan = federation.explain_q(&text, &inputs).await?;
-            writeln!(out, "{}", plan.trim_end())?;
-        } else {
-            let answer = federation.q(&text, &inputs).await?;
-            write_answer(answer, &query, self.format, &mut out)?;
-        }
-        out.flush()?;
-        Ok(())
+            out.flush()?;
+            Ok(())
+        })
     }
+}
+
+/// What the arguments bind.
+async fn bound(
+    databases: Vec<(String, String)>,
+    rules: Option<String>,
+    arguments: Vec<String>,
+) -> Result<Inputs, Failure> {
+    let mut inputs = Inputs::new();
+    if let Some(rules) = &rules {
+        inputs = inputs.rules(rules_text(rules)?);
+    }
+    for (at, argument) in arguments.iter().enumerate() {
+        inputs = inputs.argument(term(argument, at + 1)?);
+    }
+    let mut names = HashSet::new();
+    for (name, url) in &databases {
+        if !names.insert(name) {
+            return Err(Failure::usage(format!("--db binds {name} twice")));
+        }
+        let db = Db::open_url(url).await;
+        let db = db.map_err(|error| Failure::from(error).of(format!("--db {name}")))?;
+        inputs = inputs.source(name, &db);
+    }
+    Ok(inputs)
 }
 
 /// Rules in the argument itself, or in the file that it names.

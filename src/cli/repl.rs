@@ -1,4 +1,7 @@
-//! A prompt for SQL: statements of several lines, a history, and a few commands.
+//! A prompt: questions of several lines, a history, and a few commands; for SQL and for Datalog.
+
+mod datalog;
+mod sql;
 
 use std::path::PathBuf;
 
@@ -6,22 +9,33 @@ use rustyline::DefaultEditor;
 use rustyline::error::ReadlineError;
 use tokio::runtime::Runtime;
 
-use super::render::{self, Format};
-use super::{Failure, interruptible, stdout};
-use crate::federation::Federation;
+pub(super) use self::datalog::Datalog;
+pub(super) use self::sql::Sql;
+use super::Failure;
+use super::render::Format;
 
-const HELP: &str = "\
-A statement ends with a semicolon and may have several lines. Ctrl-C stops it, Ctrl-D leaves.
-  \\d               databases and tables
-  \\d NAME          the tables of a database, or the columns of a table
-  \\f FORMAT        table, json, ndjson, csv or edn
-  \\?               this help
-  \\q               leave";
+/// What is asked at a prompt.
+pub(super) trait Language {
+    /// What is there to be asked.
+    fn greeting(&self) -> String;
 
-/// Reads statements until the user leaves.
+    /// How a question ends, and what `\d` shows.
+    fn help(&self) -> &'static str;
+
+    /// Whether a text is a whole question, and not the beginning of one.
+    fn is_whole(&self, text: &str) -> bool;
+
+    /// The question that `\d` stands for, or `\d NAME`.
+    fn describe(&self, name: Option<&str>) -> String;
+
+    /// Asks, and prints what comes.
+    fn ask(&self, runtime: &Runtime, question: String, format: Format) -> Result<(), Failure>;
+}
+
+/// Reads questions until the user leaves.
 pub(super) fn run(
     runtime: &Runtime,
-    federation: &Federation,
+    language: &dyn Language,
     mut format: Format,
 ) -> Result<(), Failure> {
     let mut editor = DefaultEditor::new().map_err(Failure::new)?;
@@ -30,10 +44,10 @@ pub(super) fn run(
         // There is none before the first time.
         let _ = editor.load_history(history);
     }
-    println!("{}\n\\? for help", attached(federation));
-    let mut statement = String::new();
+    println!("{}\n\\? for help", language.greeting());
+    let mut question = String::new();
     loop {
-        let prompt = if statement.is_empty() {
+        let prompt = if question.is_empty() {
             "datomfusion> "
         } else {
             "        ...> "
@@ -41,29 +55,29 @@ pub(super) fn run(
         let line = match editor.readline(prompt) {
             Ok(line) => line,
             Err(ReadlineError::Interrupted) => {
-                statement.clear();
+                question.clear();
                 continue;
             }
             Err(ReadlineError::Eof) => break,
             Err(error) => return Err(Failure::new(error)),
         };
-        if statement.is_empty() && line.trim_start().starts_with('\\') {
+        if question.is_empty() && line.trim_start().starts_with('\\') {
             let _ = editor.add_history_entry(line.trim());
-            match command(line.trim(), &mut format) {
+            match command(line.trim(), language, &mut format) {
                 Command::Leave => break,
                 Command::Say(text) => println!("{text}"),
-                Command::Ask(query) => ask(runtime, federation, query, Format::Table),
+                Command::Ask(question) => ask(runtime, language, question, Format::Table),
             }
             continue;
         }
-        statement.push_str(&line);
-        statement.push('\n');
-        if is_whole(&statement) {
-            let whole = std::mem::take(&mut statement);
+        question.push_str(&line);
+        question.push('\n');
+        if question.trim().is_empty() {
+            question.clear();
+        } else if language.is_whole(&question) {
+            let whole = std::mem::take(&mut question);
             let _ = editor.add_history_entry(whole.trim());
-            ask(runtime, federation, whole, format);
-        } else if statement.trim().is_empty() {
-            statement.clear();
+            ask(runtime, language, whole, format);
         }
     }
     if let Some(history) = &history {
@@ -73,13 +87,8 @@ pub(super) fn run(
     Ok(())
 }
 
-fn ask(runtime: &Runtime, federation: &Federation, query: String, format: Format) {
-    let federation = federation.clone();
-    let answered = interruptible(runtime, async move {
-        let rows = federation.sql(&query).await?.execute_stream().await?;
-        render::write(rows, format, stdout()).await
-    });
-    if let Err(failure) = answered {
+fn ask(runtime: &Runtime, language: &dyn Language, question: String, format: Format) {
+    if let Err(failure) = language.ask(runtime, question, format) {
         failure.report();
     }
 }
@@ -91,19 +100,22 @@ enum Command {
     Ask(String),
 }
 
-fn command(line: &str, format: &mut Format) -> Command {
+fn command(line: &str, language: &dyn Language, format: &mut Format) -> Command {
     let mut words = line.split_whitespace();
     let verb = words.next().unwrap_or_default();
+    let help = || {
+        format!(
+            "{}\n  \\f FORMAT        table, json, ndjson, csv or edn\n  \
+             \\?               this help\n  \\q               leave",
+            language.help()
+        )
+    };
     match (verb, words.next()) {
         ("\\q", _) => Command::Leave,
-        ("\\?" | "\\h", _) => Command::Say(HELP.into()),
-        ("\\d", None) => Command::Ask(
-            "SELECT table_schema AS database, table_name AS \"table\" \
-             FROM information_schema.tables WHERE table_schema <> 'information_schema' \
-             ORDER BY 1, 2"
-                .into(),
-        ),
-        ("\\d", Some(name)) => Command::Ask(describe(name.trim_end_matches(';'))),
+        ("\\?" | "\\h", _) => Command::Say(help()),
+        ("\\d", name) => {
+            Command::Ask(language.describe(name.map(|name| name.trim_end_matches(';'))))
+        }
         ("\\f", Some(name)) => match <Format as clap::ValueEnum>::from_str(name, true) {
             Ok(Format::Parquet) | Err(_) => Command::Say("table, json, ndjson, csv or edn".into()),
             Ok(chosen) => {
@@ -111,46 +123,8 @@ fn command(line: &str, format: &mut Format) -> Command {
                 Command::Say(format!("rows are printed as {name} now"))
             }
         },
-        _ => Command::Say(format!("{line} is no command\n{HELP}")),
+        _ => Command::Say(format!("{line} is no command\n{}", help())),
     }
-}
-
-/// `sales.invoice` has columns; a name without a point may be a database or a foreign table.
-fn describe(name: &str) -> String {
-    if name.contains('.') {
-        return format!("DESCRIBE {name}");
-    }
-    let name = name.trim_matches('"').replace('\'', "''");
-    format!(
-        "SELECT table_schema AS schema, table_name AS \"table\", column_name AS column, \
-         data_type AS type FROM information_schema.columns \
-         WHERE table_schema = '{name}' OR (table_schema = 'public' AND table_name = '{name}') \
-         ORDER BY 1, 2, ordinal_position"
-    )
-}
-
-fn attached(federation: &Federation) -> String {
-    let databases: Vec<String> = federation
-        .databases()
-        .map(|(name, db)| format!("{name} (t={})", db.basis_t()))
-        .collect();
-    if databases.is_empty() {
-        return "no database is attached; start with --db NAME=URL".into();
-    }
-    format!("attached: {}", databases.join(", "))
-}
-
-/// Whether the text ends with a semicolon that is not inside quotes.
-fn is_whole(text: &str) -> bool {
-    let mut quote = None;
-    for c in text.chars() {
-        match quote {
-            Some(open) if c == open => quote = None,
-            None if c == '\'' || c == '"' => quote = Some(c),
-            _ => {}
-        }
-    }
-    quote.is_none() && text.trim_end().ends_with(';')
 }
 
 fn history_file() -> Option<PathBuf> {
@@ -160,24 +134,18 @@ fn history_file() -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_semicolon_inside_quotes_ends_nothing() {
-        assert!(is_whole("select 1;\n"));
-        assert!(is_whole("select ';' ; \n"));
-        assert!(!is_whole("select 'a;\n"));
-        assert!(!is_whole("select 1\n"));
-        assert!(is_whole("select 'it''s';"));
-    }
+    use crate::federation::Federation;
 
     #[test]
     fn commands_are_told_apart() {
         let mut format = Format::Table;
-        assert!(matches!(command("\\q", &mut format), Command::Leave));
-        assert!(matches!(command("\\d sales.invoice", &mut format),
+        let sql = Sql(Federation::new());
+        let mut told = |line: &str| command(line, &sql, &mut format);
+        assert!(matches!(told("\\q"), Command::Leave));
+        assert!(matches!(told("\\d sales.invoice"),
             Command::Ask(sql) if sql == "DESCRIBE sales.invoice"));
-        assert!(matches!(command("\\f csv", &mut format), Command::Say(_)));
+        assert!(matches!(told("\\f csv"), Command::Say(_)));
+        assert!(matches!(told("\\nothing"), Command::Say(_)));
         assert_eq!(format, Format::Csv);
-        assert!(matches!(command("\\nothing", &mut format), Command::Say(_)));
     }
 }

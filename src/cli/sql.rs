@@ -52,7 +52,7 @@ impl Sql {
         let federation = interruptible(runtime, attach(databases, tables))?;
         match query {
             Some(query) => interruptible(runtime, one(federation, query, format)),
-            None => repl::run(runtime, &federation, format),
+            None => repl::run(runtime, &repl::Sql(federation), format),
         }
     }
 }
