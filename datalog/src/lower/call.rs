@@ -469,6 +469,12 @@ fn native(name: &str, given: &[Given<'_>]) -> Option<Expr> {
     }
     let pairs = sides.windows(2);
     pairs
-        .map(|pair| binary_expr(pair[0].clone(), operator, pair[1].clone()))
+        .map(|pair| match (&pair[0], &pair[1], operator.swap()) {
+            // DataFusion takes `7 = x` and `x = 7` together for a contradiction: the column comes first.
+            (Expr::Literal(..), column, Some(swapped)) => {
+                binary_expr(column.clone(), swapped, pair[0].clone())
+            }
+            (left, right, _) => binary_expr(left.clone(), operator, right.clone()),
+        })
         .reduce(Expr::and)
 }
