@@ -7,6 +7,7 @@
 //! Above [`federation`](crate::federation)'s session, below the doors. What is asked of a database goes
 //! through [`source`], the only part that knows of [`Db`].
 
+mod prepared;
 mod source;
 
 use std::collections::BTreeMap;
@@ -19,17 +20,18 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{collect, displayable};
+use datafusion::physical_plan::displayable;
 use datafusion::prelude::SessionContext;
-use datomfusion_datalog::analyze::bound::{BoundElement, BoundQuery, Goal, RowsGoal};
+use datomfusion_datalog::analyze::bound::{BoundQuery, Goal, RowsGoal};
 use datomfusion_datalog::ast::{InputKind, PullPattern, Query, RuleSet, SourceName};
 use datomfusion_datalog::edn::Symbol;
 use datomfusion_datalog::lower::{Context, Lowered, lower};
 use datomfusion_datalog::{
     Answer, Facts, Functions, Given, PullError, QuerySource, SourceFacts, Term, Xform, analyze,
-    count, pull, resolve, rows,
+    count, pull, resolve,
 };
 
+pub use self::prepared::Prepared;
 pub(crate) use self::source::DbSource;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -268,9 +270,7 @@ fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, 
             language_error(*source).map_err(|source| source.context(context))
         }
         DataFusionError::ArrowError(source, backtrace) => match *source {
-            ArrowError::ExternalError(source) => {
-                language_error(DataFusionError::External(source))
-            }
+            ArrowError::ExternalError(source) => language_error(DataFusionError::External(source)),
             source => Err(DataFusionError::ArrowError(Box::new(source), backtrace)),
         },
         DataFusionError::Shared(source) => match &*source {
@@ -402,7 +402,9 @@ impl Bound {
         nested(context, &mut goals, &sources, inputs, depth).await?;
         bound.goals = goals;
         let mut programs = std::mem::take(&mut bound.programs);
-        let predicates = programs.iter_mut().flat_map(|program| &mut program.predicates);
+        let predicates = programs
+            .iter_mut()
+            .flat_map(|program| &mut program.predicates);
         for branch in predicates.flat_map(|predicate| &mut predicate.branches) {
             nested(context, &mut branch.goals, &sources, inputs, depth).await?;
         }
@@ -417,7 +419,9 @@ impl Bound {
     }
 
     async fn lower(&self, state: &SessionState) -> Result<Lowered> {
-        let counts = count(&self.bound, &self.sources).await.map_err(from_source)?;
+        let counts = count(&self.bound, &self.sources)
+            .await
+            .map_err(from_source)?;
         let sum = state
             .aggregate_functions()
             .get("sum")
@@ -460,13 +464,16 @@ fn nested<'a>(
                         arguments: inner.arguments.clone(),
                         sources: BTreeMap::new(),
                     };
-                    let names = inner.query.inputs.iter().filter_map(|input| match &input.kind {
-                        InputKind::Source(name) => Some(name.clone()),
-                        _ => None,
-                    });
+                    let names = inner
+                        .query
+                        .inputs
+                        .iter()
+                        .filter_map(|input| match &input.kind {
+                            InputKind::Source(name) => Some(name.clone()),
+                            _ => None,
+                        });
                     for (name, source) in names.zip(&inner.sources) {
-                        own.sources
-                            .insert(name, sources[source.0 as usize].clone());
+                        own.sources.insert(name, sources[source.0 as usize].clone());
                     }
                     let answer = Box::pin(run_query(
                         context,
@@ -522,55 +529,10 @@ async fn run_query(
     inputs: &Inputs,
     depth: usize,
 ) -> Result<Answer> {
-    let bound = Bound::of(context, query, inputs, depth).await?;
-    let state = context.state();
-    let lowered = bound.lower(&state).await?;
-    let physical = state
-        .create_physical_plan(&lowered.plan)
-        .await
-        .map_err(from_plan)?;
-    let batches = collect(physical, state.task_ctx()).await.map_err(from_plan)?;
-    let mut rows = rows(&batches, &lowered.columns, &bound.sources).map_err(from_plan)?;
-    for (at, element) in bound.bound.elements.iter().enumerate() {
-        let BoundElement::Pull {
-            source, pattern, ..
-        } = element
-        else {
-            continue;
-        };
-        let QuerySource::Database(database) = &bound.sources[source.0 as usize] else {
-            continue;
-        };
-        let entities: Vec<i64> = rows
-            .iter()
-            .filter_map(|row| match row[at] {
-                Term::Long(id) => Some(id),
-                _ => None,
-            })
-            .collect();
-        let mut distinct = entities;
-        distinct.sort_unstable();
-        distinct.dedup();
-        let facts: &dyn Facts = &**database;
-        let found = pulled(
-            facts,
-            pattern,
-            &distinct,
-            &bound.functions,
-            &bound.query.text,
-        )
-        .await?;
-        for row in &mut rows {
-            let term = match row[at] {
-                Term::Long(id) => distinct
-                    .binary_search(&id)
-                    .map_or(Term::Nil, |place| found[place].clone()),
-                _ => Term::Nil,
-            };
-            row[at] = term;
-        }
-    }
-    Ok(Answer::new(&bound.query, rows))
+    let prepared = Prepared::of(context, query, inputs, depth).await?;
+    let plan = prepared.physical().await?;
+    let batches = prepared.execute(plan).await?;
+    prepared.answer(&batches).await
 }
 
 async fn explain(context: &SessionContext, query: &str, inputs: &Inputs) -> Result<String> {

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datomfusion_datalog::edn::Keyword;
-use datomfusion_datalog::{AttributeFacts, FactPattern, Facts, Source, SourceError, Term, TermType};
+use datomfusion_datalog::{
+    AttributeFacts, FactPattern, Facts, Source, SourceError, Term, TermType,
+};
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use crate::datom::Entid;
@@ -52,9 +54,10 @@ impl DbSource {
         Components {
             e: pattern.e.map(Entid),
             a: pattern.a.map(Entid),
-            v: pattern.v.as_ref().and_then(|term| {
-                value_equal_to(term, attribute?.value_type)
-            }),
+            v: pattern
+                .v
+                .as_ref()
+                .and_then(|term| value_equal_to(term, attribute?.value_type)),
             tx: None,
         }
     }
@@ -104,17 +107,14 @@ impl Facts for DbSource {
             })
             .collect();
         let found: Vec<_> = stream::iter(prefixes)
-            .map(|prefix| async move {
-                self.db.collect(Index::Eavt, &Range::prefix(prefix)).await
-            })
+            .map(|prefix| async move { self.db.collect(Index::Eavt, &Range::prefix(prefix)).await })
             .buffered(LOOKUPS)
             .try_collect()
             .await?;
         let mut facts = Vec::new();
         for datom in found.into_iter().flatten() {
-            let term = term_of(&datom.v).ok_or_else(|| {
-                Error::corrupt(datom.e, "a long value has not been read")
-            })?;
+            let term = term_of(&datom.v)
+                .ok_or_else(|| Error::corrupt(datom.e, "a long value has not been read"))?;
             facts.push((datom.e.0, datom.a.0, term));
         }
         Ok(facts)
@@ -150,9 +150,21 @@ impl Source for DbSource {
         let indexed = components.a.is_some_and(|a| self.db.in_avet(a));
         let (index, components) = match (components.e, components.a, &components.v) {
             (Some(_), Some(_), _) => (Index::Eavt, components),
-            (Some(_), None, _) => (Index::Eavt, Components { v: None, ..components }),
+            (Some(_), None, _) => (
+                Index::Eavt,
+                Components {
+                    v: None,
+                    ..components
+                },
+            ),
             (None, Some(_), Some(_)) if indexed => (Index::Avet, components),
-            (None, Some(_), _) => (Index::Aevt, Components { v: None, ..components }),
+            (None, Some(_), _) => (
+                Index::Aevt,
+                Components {
+                    v: None,
+                    ..components
+                },
+            ),
             (None, None, _) => (Index::Aevt, Components::all()),
         };
         Ok(self.db.count(index, &Range::prefix(components)).await?)
@@ -179,7 +191,11 @@ impl Source for DbSource {
             .map(|attribute| attribute.value_type)
             .filter(|value_type| is_native(*value_type));
         let components = self.components(pattern);
-        Ok(Arc::new(DatomTable::terms(self.db.clone(), &components, native)))
+        Ok(Arc::new(DatomTable::terms(
+            self.db.clone(),
+            &components,
+            native,
+        )))
     }
 }
 
