@@ -27,8 +27,7 @@ const PROBES_MIN: u64 = 64;
 #[async_trait::async_trait]
 pub(super) trait Inputs: Send {
     /// All rows of an input.
-    async fn load(&mut self, input: usize, interner: &mut Interner, rows: &mut Rows)
-    -> Result<()>;
+    async fn load(&mut self, input: usize, interner: &mut Interner, rows: &mut Rows) -> Result<()>;
     /// Tells how much memory is used; an error ends the evaluation.
     fn account(&mut self, bytes: usize) -> Result<()>;
 }
@@ -107,7 +106,11 @@ impl<'p, I: Inputs> Engine<'p, I> {
     pub(super) async fn run(&mut self) -> Result<()> {
         let program = self.program;
         for rule in &program.rules {
-            for variant in rule.variants.iter().filter(|variant| variant.delta.is_none()) {
+            for variant in rule
+                .variants
+                .iter()
+                .filter(|variant| variant.delta.is_none())
+            {
                 let bindings = Bindings::unit(rule.registers.max(1));
                 self.derive(rule, variant, bindings).await?;
             }
@@ -177,11 +180,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
         if bindings.len() == 0 {
             return Ok(());
         }
-        let cells: Vec<Known> = rule
-            .arguments
-            .iter()
-            .map(|cell| self.known(cell))
-            .collect();
+        let cells: Vec<Known> = rule.arguments.iter().map(|cell| self.known(cell)).collect();
         let head = &mut self.derived[rule.head];
         let mut row = vec![0; cells.len()];
         for binding in bindings.rows() {
@@ -283,6 +282,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
             RelationId::Input(at) => &mut self.given[at].rows,
         };
         let mut joined = Bindings::new(bindings.width);
+        joined.cells.reserve(bindings.cells.len());
         if rows.arity() == 0 {
             return Ok(if rows.len() > 0 { bindings } else { joined });
         }
@@ -452,8 +452,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
         let mut kept = Bindings::new(bindings.width);
         let mut terms = vec![Term::Nil; cells.len()];
         for binding in bindings.rows() {
-            for ((term, cell), (_, attributes)) in
-                terms.iter_mut().zip(&cells).zip(&call.arguments)
+            for ((term, cell), (_, attributes)) in terms.iter_mut().zip(&cells).zip(&call.arguments)
             {
                 *term = match cell {
                     Known::Register(register) => {

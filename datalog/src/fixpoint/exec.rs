@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions,
+};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
@@ -24,6 +26,7 @@ use super::engine::{Engine, Inputs};
 use super::program::Program;
 use super::relation::{Interner, Rows};
 use crate::column::{ColumnType, Reader, Repr, Writer};
+use crate::term::Term;
 
 /// Runs recursive rules.
 pub struct FixpointExec {
@@ -113,20 +116,14 @@ impl ExecutionPlan for FixpointExec {
         )))
     }
 
-    fn execute(
-        &self,
-        _: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         let program = Arc::clone(&self.program);
         let plans = self.inputs.clone();
         let answer_schema = Arc::clone(&schema);
         let batches = async move {
             let batches = evaluate(&program, plans, context, &answer_schema).await?;
-            Ok::<_, datafusion::common::DataFusionError>(stream::iter(
-                batches.into_iter().map(Ok),
-            ))
+            Ok::<_, datafusion::common::DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
         };
         let batches = stream::once(batches).try_flatten().boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
@@ -164,7 +161,14 @@ async fn evaluate(
         && let Some(relation) = seeds.relation
     {
         let mut rows = Rows::new(seeds.columns.len());
-        read(plan, &seeds.columns, context, &mut engine.interner, &mut rows).await?;
+        read(
+            plan,
+            &seeds.columns,
+            context,
+            &mut engine.interner,
+            &mut rows,
+        )
+        .await?;
         for number in 0..rows.len() {
             let row = rows.row(number);
             let kept: Vec<u32> = seeds.places.iter().map(|&place| row[place]).collect();
@@ -179,11 +183,8 @@ async fn evaluate(
         let to = answer.len().min(from + batch_rows);
         let mut arrays = Vec::with_capacity(program.columns.len());
         for (at, column) in program.columns.iter().enumerate() {
-            let mut writer = Writer::new(column.repr(), to - from);
-            for number in from..to {
-                writer.push(engine.interner.term(answer.row(number)[at]))?;
-            }
-            arrays.push(writer.finish());
+            let terms = (from..to).map(|number| engine.interner.term(answer.row(number)[at]));
+            arrays.push(column_of(column.repr(), terms)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(to - from));
         batches.push(RecordBatch::try_new_with_options(
@@ -196,6 +197,27 @@ async fn evaluate(
     Ok(batches)
 }
 
+/// Terms as an array.
+fn column_of<'t>(
+    repr: Repr,
+    terms: impl ExactSizeIterator<Item = &'t Term> + Clone,
+) -> Result<ArrayRef> {
+    if repr == Repr::Int64 {
+        let longs = terms.clone().map(|term| match term {
+            Term::Long(long) => Some(*long),
+            _ => None,
+        });
+        if let Some(longs) = longs.collect::<Option<Vec<i64>>>() {
+            return Ok(Arc::new(Int64Array::from(longs)));
+        }
+    }
+    let mut writer = Writer::new(repr, terms.len());
+    for term in terms {
+        writer.push(term)?;
+    }
+    Ok(writer.finish())
+}
+
 /// The inputs as plans.
 struct Plans {
     plans: Vec<Arc<dyn ExecutionPlan>>,
@@ -206,12 +228,7 @@ struct Plans {
 
 #[async_trait]
 impl Inputs for Plans {
-    async fn load(
-        &mut self,
-        input: usize,
-        interner: &mut Interner,
-        rows: &mut Rows,
-    ) -> Result<()> {
+    async fn load(&mut self, input: usize, interner: &mut Interner, rows: &mut Rows) -> Result<()> {
         let plan = Arc::clone(&self.plans[input]);
         let context = Arc::clone(&self.context);
         read(plan, &self.columns[input], context, interner, rows).await
