@@ -366,8 +366,7 @@ async fn compare(
     let first = cold.q(query, inputs).await.unwrap().rows().len();
     let cold_time = start.elapsed() - opened;
     let db = cold;
-    let (mut whole, found) =
-        timed(async || db.q(query, inputs).await.unwrap().into_rows().len()).await;
+    let (mut whole, found) = timed(async || db.q(query, inputs).await.unwrap().rows().len()).await;
     assert_eq!(first, found);
     let (plan, prepared) = timed(async || Prepared::new(&db, query, inputs).await.unwrap()).await;
     let (physical, _) = timed(async || prepared.physical().await.unwrap()).await;

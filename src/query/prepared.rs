@@ -3,24 +3,22 @@
 use std::sync::Arc;
 
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::execution::SessionState;
 use datafusion::physical_plan::{ExecutionPlan, collect};
-use datafusion::prelude::SessionContext;
 use datomfusion_datalog::analyze::bound::BoundElement;
 use datomfusion_datalog::ast::Query;
 use datomfusion_datalog::lower::Lowered;
 use datomfusion_datalog::{Answer, Facts, QuerySource, Term, rows};
 
-use super::{Bound, Inputs, from_plan, pulled};
+use super::{ALONE, Bound, Inputs, from_plan, pulled};
+use crate::catalog::session::DatalogSession;
 use crate::db::Db;
 use crate::error::Result;
-use crate::federation::Federation;
 
 /// A query that has become a plan, and what is left to do.
 pub struct Prepared {
     bound: Bound,
     lowered: Lowered,
-    state: SessionState,
+    session: Arc<DatalogSession>,
 }
 
 impl Prepared {
@@ -30,30 +28,22 @@ impl Prepared {
     ///
     /// As [`Db::q`].
     pub async fn new(db: &Db, query: &str, inputs: &Inputs) -> Result<Self> {
-        let federation = Federation::new();
         let inputs = inputs.clone().source("$", db);
-        Self::of(
-            &federation.session_context(),
-            Query::parse(query)?,
-            &inputs,
-            0,
-        )
-        .await
+        Self::of(ALONE.datalog_session(), Query::parse(query)?, &inputs, 0).await
     }
 
     pub(super) async fn of(
-        context: &SessionContext,
+        session: &Arc<DatalogSession>,
         query: Query,
         inputs: &Inputs,
         depth: usize,
     ) -> Result<Self> {
-        let bound = Bound::of(context, query, inputs, depth).await?;
-        let state = context.state();
-        let lowered = bound.lower(&state).await?;
+        let bound = Bound::of(session, query, inputs, depth).await?;
+        let lowered = bound.lower(session).await?;
         Ok(Self {
             bound,
             lowered,
-            state,
+            session: Arc::clone(session),
         })
     }
 
@@ -63,7 +53,8 @@ impl Prepared {
     ///
     /// DataFusion's.
     pub async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        self.state
+        self.session
+            .state
             .create_physical_plan(&self.lowered.plan)
             .await
             .map_err(from_plan)
@@ -75,7 +66,7 @@ impl Prepared {
     ///
     /// What goes wrong while the query runs.
     pub async fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-        collect(plan, self.state.task_ctx())
+        collect(plan, Arc::clone(&self.session.task))
             .await
             .map_err(from_plan)
     }
@@ -117,7 +108,7 @@ impl Prepared {
                 &bound.query.text,
             )
             .await?;
-            for row in &mut rows {
+            for row in rows.iter_mut() {
                 let term = match row[at] {
                     Term::Long(id) => distinct
                         .binary_search(&id)
