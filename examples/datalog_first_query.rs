@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                            [(< ?year 2000)]]"#;
     let answer = db.q(query, &Inputs::new().argument("Neil Gaiman")).await?;
     let row = [Term::from("Good Omens"), Term::Long(1990)];
-    assert_eq!(answer.rows(), [row]);
+    assert_eq!(answer.into_rows(), [row]);
 
     // The shape of :find is the shape of the answer. A dot asks for one value, three for a collection.
     let query = "[:find (count ?book) . :where [?book :book/title]]";

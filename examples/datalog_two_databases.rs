@@ -45,7 +45,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inputs = Inputs::new().collection("$countries", countries);
     let sold = federation.q(query, &inputs).await?;
     let rows = [["Chile", "mug"], ["Norway", "kettle"], ["Norway", "mug"]];
-    assert_eq!(sold.rows(), rows.map(|row| row.map(Term::from)));
+    assert_eq!(sold.into_rows(), rows.map(|row| row.map(Term::from)));
 
     // Negation asks another database than the rest.
     let query = r#"[:find [?name ...]

@@ -32,7 +32,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
                             [(< ?old ?new)]
                             [?s :stock/item ?item]]"#;
     let row = [Term::from("bolt"), Term::Long(10), Term::Long(12)];
-    assert_eq!(now.q(dearer, &both).await?.rows(), [row]);
+    assert_eq!(now.q(dearer, &both).await?.into_rows(), [row]);
     let added = "[:find [?item ...] :in $ $then
                   :where [?s :stock/item ?item] ($then not [?s :stock/item])]";
     let added = now.q(added, &both).await?.to_term();
@@ -51,11 +51,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for row in changes.rows() {
         println!("{} {} {}", row[0], row[1], row[2]);
     }
-    let shown: Vec<_> = changes
-        .rows()
-        .iter()
-        .map(|row| (&row[1], &row[2]))
-        .collect();
+    let shown: Vec<_> = changes.rows().map(|row| (&row[1], &row[2])).collect();
     let [ten, twelve] = [10, 12].map(Term::Long);
     let [yes, no] = [true, false].map(Term::Boolean);
     assert_eq!(shown, [(&ten, &yes), (&ten, &no), (&twelve, &yes)]);

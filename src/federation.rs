@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::record_batch::RecordBatch;
 use arrow::util::pretty::pretty_format_batches;
@@ -22,7 +22,7 @@ use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
-use crate::catalog::session::{plan_sql, session_builder, session_config};
+use crate::catalog::session::{DatalogSession, plan_sql, session_builder, session_config};
 use crate::catalog::time_travel::{RefuseVersions, Statements};
 use crate::catalog::{DatabaseCatalog, Databases, PUBLIC, PublicSchema, external};
 use crate::db::Db;
@@ -64,6 +64,8 @@ pub struct Federation {
     databases: Arc<Databases>,
     foreign: BTreeMap<String, Arc<dyn TableProvider>>,
     runtime: Arc<RuntimeEnv>,
+    /// Made by the first query.
+    datalog: Arc<OnceLock<Arc<DatalogSession>>>,
 }
 
 impl Federation {
@@ -153,6 +155,12 @@ impl Federation {
         let catalog = DatabaseCatalog::new(Arc::clone(&self.databases), Arc::new(others));
         context.register_catalog(CATALOG, Arc::new(catalog));
         context
+    }
+
+    /// What queries in Datalog share.
+    pub(crate) fn datalog_session(&self) -> &Arc<DatalogSession> {
+        let new = || Arc::new(DatalogSession::new(Arc::clone(&self.runtime)));
+        self.datalog.get_or_init(new)
     }
 
     /// Plans one SQL statement that reads, in a session of its own. Version clauses are honoured:

@@ -7,35 +7,39 @@
 //! Above [`federation`](crate::federation)'s session, below the doors. What is asked of a database goes
 //! through [`source`], the only part that knows of [`Db`].
 
+mod prepared;
 mod source;
 
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::{collect, displayable};
-use datafusion::prelude::SessionContext;
-use datomfusion_datalog::analyze::bound::{BoundElement, BoundQuery, Goal, RowsGoal};
+use datafusion::physical_plan::displayable;
+use datomfusion_datalog::analyze::bound::{BoundQuery, Goal, RowsGoal};
 use datomfusion_datalog::ast::{InputKind, PullPattern, Query, RuleSet, SourceName};
 use datomfusion_datalog::edn::Symbol;
 use datomfusion_datalog::lower::{Context, Lowered, lower};
 use datomfusion_datalog::{
     Answer, Facts, Functions, Given, PullError, QuerySource, SourceFacts, Term, Xform, analyze,
-    count, pull, resolve, rows,
+    count, pull, resolve,
 };
 
+pub use self::prepared::Prepared;
 pub(crate) use self::source::DbSource;
+use crate::catalog::session::DatalogSession;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::federation::Federation;
 use crate::provider::error::from_datafusion;
 use crate::schema::EntityRef;
+
+/// Where a database is asked by itself: nothing is attached, its session serves all.
+static ALONE: LazyLock<Federation> = LazyLock::new(Federation::new);
 
 /// Queries within queries at most.
 const NESTING_MAX: usize = 16;
@@ -137,7 +141,7 @@ impl Federation {
                 inputs = inputs.source(&name, db);
             }
         }
-        run(&self.session_context(), query, &inputs, false).await
+        run(self.datalog_session(), query, &inputs, false).await
     }
 
     /// How [`Federation::q`] would run a query: stars and their order, then the plans of DataFusion.
@@ -146,7 +150,7 @@ impl Federation {
     ///
     /// As [`Federation::q`].
     pub async fn explain_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
-        explain(&self.session_context(), query, inputs).await
+        explain(self.datalog_session(), query, inputs).await
     }
 }
 
@@ -173,9 +177,8 @@ impl Db {
     /// # Ok(()) }
     /// ```
     pub async fn q(&self, query: &str, inputs: &Inputs) -> Result<Answer> {
-        let federation = Federation::new();
         let inputs = inputs.clone().source("$", self);
-        run(&federation.session_context(), query, &inputs, false).await
+        run(ALONE.datalog_session(), query, &inputs, false).await
     }
 
     /// What a pull pattern finds of an entity: a map, or nil.
@@ -369,17 +372,17 @@ struct Bound {
 impl Bound {
     /// Parses, analyses and resolves; runs queries within the query.
     async fn new(
-        context: &SessionContext,
+        session: &Arc<DatalogSession>,
         query: &str,
         inputs: &Inputs,
         depth: usize,
     ) -> Result<Self> {
         let query = Query::parse(query)?;
-        Self::of(context, query, inputs, depth).await
+        Self::of(session, query, inputs, depth).await
     }
 
     async fn of(
-        context: &SessionContext,
+        session: &Arc<DatalogSession>,
         query: Query,
         inputs: &Inputs,
         depth: usize,
@@ -421,14 +424,14 @@ impl Bound {
         resolve(&mut bound, &databases).await.map_err(from_source)?;
         let sources: Vec<QuerySource> = names.iter().map(|(_, source)| source.clone()).collect();
         let mut goals = std::mem::take(&mut bound.goals);
-        nested(context, &mut goals, &sources, inputs, depth).await?;
+        nested(session, &mut goals, &sources, inputs, depth).await?;
         bound.goals = goals;
         let mut programs = std::mem::take(&mut bound.programs);
         let predicates = programs
             .iter_mut()
             .flat_map(|program| &mut program.predicates);
         for branch in predicates.flat_map(|predicate| &mut predicate.branches) {
-            nested(context, &mut branch.goals, &sources, inputs, depth).await?;
+            nested(session, &mut branch.goals, &sources, inputs, depth).await?;
         }
         bound.programs = programs;
         Ok(Self {
@@ -440,21 +443,17 @@ impl Bound {
         })
     }
 
-    async fn lower(&self, state: &SessionState) -> Result<Lowered> {
+    async fn lower(&self, session: &DatalogSession) -> Result<Lowered> {
         let counts = count(&self.bound, &self.sources)
             .await
             .map_err(from_source)?;
-        let sum = state
-            .aggregate_functions()
-            .get("sum")
-            .ok_or_else(|| Error::invalid("the session has no sum"))?;
         lower(
             &self.bound,
             &Context {
                 sources: &self.sources,
                 counts: &counts,
                 functions: &self.functions,
-                sum: Arc::clone(sum),
+                sum: Arc::clone(&session.sum),
                 text: &self.query.text,
                 rules: &self.rules,
             },
@@ -465,7 +464,7 @@ impl Bound {
 
 /// Replaces queries within the query by their rows.
 fn nested<'a>(
-    context: &'a SessionContext,
+    session: &'a Arc<DatalogSession>,
     goals: &'a mut Vec<Goal>,
     sources: &'a [QuerySource],
     inputs: &'a Inputs,
@@ -498,7 +497,7 @@ fn nested<'a>(
                         own.sources.insert(name, sources[source.0 as usize].clone());
                     }
                     let answer = Box::pin(run_query(
-                        context,
+                        session,
                         Query::clone(&inner.query),
                         &own,
                         depth + 1,
@@ -511,10 +510,10 @@ fn nested<'a>(
                     };
                     *goal = Goal::Rows(RowsGoal::new(vars, rows));
                 }
-                Goal::Not { goals, .. } => nested(context, goals, sources, inputs, depth).await?,
+                Goal::Not { goals, .. } => nested(session, goals, sources, inputs, depth).await?,
                 Goal::Or { branches, .. } => {
                     for branch in branches {
-                        nested(context, branch, sources, inputs, depth).await?;
+                        nested(session, branch, sources, inputs, depth).await?;
                     }
                 }
                 _ => {}
@@ -525,14 +524,14 @@ fn nested<'a>(
 }
 
 async fn run(
-    context: &SessionContext,
+    session: &Arc<DatalogSession>,
     query: &str,
     inputs: &Inputs,
     _explain: bool,
 ) -> Result<Answer> {
     let query = Query::parse(query)?;
     let timeout = query.timeout;
-    let answer = run_query(context, query, inputs, 0);
+    let answer = run_query(session, query, inputs, 0);
     match timeout {
         None => answer.await,
         Some(milliseconds) => tokio::time::timeout(Duration::from_millis(milliseconds), answer)
@@ -546,72 +545,25 @@ async fn run(
 }
 
 async fn run_query(
-    context: &SessionContext,
+    session: &Arc<DatalogSession>,
     query: Query,
     inputs: &Inputs,
     depth: usize,
 ) -> Result<Answer> {
-    let bound = Bound::of(context, query, inputs, depth).await?;
-    let state = context.state();
-    let lowered = bound.lower(&state).await?;
-    let physical = state
-        .create_physical_plan(&lowered.plan)
-        .await
-        .map_err(from_plan)?;
-    let batches = collect(physical, state.task_ctx())
-        .await
-        .map_err(from_plan)?;
-    let mut rows = rows(&batches, &lowered.columns, &bound.sources).map_err(from_plan)?;
-    for (at, element) in bound.bound.elements.iter().enumerate() {
-        let BoundElement::Pull {
-            source, pattern, ..
-        } = element
-        else {
-            continue;
-        };
-        let QuerySource::Database(database) = &bound.sources[source.0 as usize] else {
-            continue;
-        };
-        let entities: Vec<i64> = rows
-            .iter()
-            .filter_map(|row| match row[at] {
-                Term::Long(id) => Some(id),
-                _ => None,
-            })
-            .collect();
-        let mut distinct = entities;
-        distinct.sort_unstable();
-        distinct.dedup();
-        let facts: &dyn Facts = &**database;
-        let found = pulled(
-            facts,
-            pattern,
-            &distinct,
-            &bound.functions,
-            &bound.query.text,
-        )
-        .await?;
-        for row in &mut rows {
-            let term = match row[at] {
-                Term::Long(id) => distinct
-                    .binary_search(&id)
-                    .map_or(Term::Nil, |place| found[place].clone()),
-                _ => Term::Nil,
-            };
-            row[at] = term;
-        }
-    }
-    Ok(Answer::new(&bound.query, rows))
+    let prepared = Prepared::of(session, query, inputs, depth).await?;
+    let plan = prepared.physical().await?;
+    let batches = prepared.execute(plan).await?;
+    prepared.answer(&batches).await
 }
 
-async fn explain(context: &SessionContext, query: &str, inputs: &Inputs) -> Result<String> {
-    let bound = Bound::new(context, query, inputs, 0).await?;
-    let state = context.state();
-    let lowered = bound.lower(&state).await?;
+async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {
+    let bound = Bound::new(session, query, inputs, 0).await?;
+    let lowered = bound.lower(session).await?;
+    let state = &session.state;
     let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
     let physical = state
         .query_planner()
-        .create_physical_plan(&optimized, &state)
+        .create_physical_plan(&optimized, state)
         .await
         .map_err(from_plan)?;
     let notes: Vec<String> = bound

@@ -1,5 +1,7 @@
 //! Record batches become answers.
 
+use std::cmp::Ordering;
+
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
 
@@ -14,7 +16,63 @@ use crate::term::Term;
 pub struct Answer {
     find: FindSpec,
     keys: Option<ReturnMap>,
-    rows: Vec<Vec<Term>>,
+    rows: Rows,
+}
+
+/// Rows of terms, behind one another.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rows {
+    /// Terms of a row, one at least.
+    width: usize,
+    terms: Vec<Term>,
+}
+
+impl Rows {
+    /// The rows.
+    pub fn iter(&self) -> std::slice::ChunksExact<'_, Term> {
+        self.terms.chunks_exact(self.width)
+    }
+
+    /// The rows, to be changed in place.
+    pub fn iter_mut(&mut self) -> std::slice::ChunksExactMut<'_, Term> {
+        self.terms.chunks_exact_mut(self.width)
+    }
+
+    fn sort_by(&mut self, compare: impl Fn(&[Term], &[Term]) -> Ordering) {
+        let mut rows: Vec<&[Term]> = self.iter().collect();
+        rows.sort_by(|left, right| compare(left, right));
+        self.terms = rows.concat();
+    }
+
+    /// Drops rows from the beginning.
+    fn skip(&mut self, rows: u64) {
+        let terms = self.terms_of(rows);
+        self.terms.drain(..terms);
+    }
+
+    /// Drops all rows but those at the beginning.
+    fn truncate(&mut self, rows: u64) {
+        self.terms.truncate(self.terms_of(rows));
+    }
+
+    /// How many terms so many rows have, at most all.
+    fn terms_of(&self, rows: u64) -> usize {
+        let rows = usize::try_from(rows).unwrap_or(usize::MAX);
+        rows.saturating_mul(self.width).min(self.terms.len())
+    }
+}
+
+impl FromIterator<Vec<Term>> for Rows {
+    /// Rows of one width.
+    fn from_iter<I: IntoIterator<Item = Vec<Term>>>(rows: I) -> Self {
+        let mut width = 1;
+        let mut terms = Vec::new();
+        for row in rows {
+            width = row.len().max(1);
+            terms.extend(row);
+        }
+        Self { width, terms }
+    }
 }
 
 /// The terms of record batches whose columns are of these types, attributes as their idents.
@@ -26,8 +84,10 @@ pub fn rows(
     batches: &[RecordBatch],
     columns: &[ColumnType],
     sources: &[QuerySource],
-) -> Result<Vec<Vec<Term>>> {
-    let mut rows = Vec::with_capacity(batches.iter().map(RecordBatch::num_rows).sum());
+) -> Result<Rows> {
+    let width = columns.len().max(1);
+    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut terms = Vec::with_capacity(rows * width);
     for batch in batches {
         let mut readers = Vec::with_capacity(columns.len());
         for (array, column) in batch.columns().iter().zip(columns) {
@@ -41,7 +101,6 @@ pub fn rows(
             readers.push((Reader::new(column.repr(), array)?, database));
         }
         for row in 0..batch.num_rows() {
-            let mut terms = Vec::with_capacity(columns.len());
             for (reader, database) in &readers {
                 let term = reader.term(row)?;
                 terms.push(match (&term, database) {
@@ -51,15 +110,14 @@ pub fn rows(
                     _ => term,
                 });
             }
-            rows.push(terms);
         }
     }
-    Ok(rows)
+    Ok(Rows { width, terms })
 }
 
 impl Answer {
     /// Rows as the query wants to have them: ordered, cut, shaped.
-    pub fn new(query: &Query, mut rows: Vec<Vec<Term>>) -> Self {
+    pub fn new(query: &Query, mut rows: Rows) -> Self {
         if !query.order_by.is_empty() {
             rows.sort_by(|left, right| {
                 let keys = query.order_by.iter().map(|key| {
@@ -70,13 +128,12 @@ impl Answer {
                         order
                     }
                 });
-                keys.fold(std::cmp::Ordering::Equal, std::cmp::Ordering::then)
+                keys.fold(Ordering::Equal, Ordering::then)
             });
         }
-        let skipped = usize::try_from(query.offset).unwrap_or(usize::MAX);
-        rows.drain(..skipped.min(rows.len()));
+        rows.skip(query.offset);
         if let Some(limit) = query.limit {
-            rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+            rows.truncate(limit);
         }
         if matches!(query.find, FindSpec::Tuple(_) | FindSpec::Scalar(_)) {
             rows.truncate(1);
@@ -89,24 +146,22 @@ impl Answer {
     }
 
     /// The rows, whatever the shape: a term an element of `:find`.
-    pub fn rows(&self) -> &[Vec<Term>] {
-        &self.rows
+    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[Term]> {
+        self.rows.iter()
     }
 
-    /// The rows, whatever the shape.
+    /// The rows, whatever the shape, each by itself.
     pub fn into_rows(self) -> Vec<Vec<Term>> {
-        self.rows
+        self.rows.iter().map(<[Term]>::to_vec).collect()
     }
 
     /// The answer in the shape of its find spec: a vector of vectors or of maps, a vector, a vector or
     /// nil, a term or nil.
     pub fn to_term(&self) -> Term {
-        let first = self.rows.first();
+        let first = self.rows().next();
         match &self.find {
-            FindSpec::Rel(_) => Term::vector(self.rows.iter().map(|row| self.row(row))),
-            FindSpec::Coll(_) => {
-                Term::vector(self.rows.iter().filter_map(|row| row.first()).cloned())
-            }
+            FindSpec::Rel(_) => Term::vector(self.rows().map(|row| self.row(row))),
+            FindSpec::Coll(_) => Term::vector(self.rows().filter_map(|row| row.first()).cloned()),
             FindSpec::Tuple(_) => first.map_or(Term::Nil, |row| self.row(row)),
             FindSpec::Scalar(_) => first
                 .and_then(|row| row.first())
@@ -117,7 +172,7 @@ impl Answer {
 
     /// The only value of the only row, if there is one.
     pub fn scalar(&self) -> Option<&Term> {
-        self.rows.first()?.first()
+        self.rows().next()?.first()
     }
 
     /// The keys of the rows if they are maps.

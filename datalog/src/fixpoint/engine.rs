@@ -135,13 +135,13 @@ impl<'p, I: Inputs> Engine<'p, I> {
                             let bindings = self.matching(delta, from..to, rule.registers);
                             self.derive(rule, variant, bindings).await?;
                             from = to;
+                            // A query that was given up ends here.
+                            tokio::task::consume_budget().await;
                         }
                     }
                 }
             }
             old = new;
-            // A query that was given up ends here.
-            tokio::task::consume_budget().await;
         }
         Ok(())
     }
@@ -284,6 +284,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
             RelationId::Input(at) => &mut self.given[at].rows,
         };
         let mut joined = Bindings::new(bindings.width);
+        joined.cells.reserve(bindings.cells.len());
         if rows.arity() == 0 {
             return Ok(if rows.len() > 0 { bindings } else { joined });
         }

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use datafusion::arrow::array::{Array, AsArray, RecordBatch, RecordBatchOptions};
+use datafusion::arrow::array::{
+    Array, ArrayRef, AsArray, Int64Array, RecordBatch, RecordBatchOptions,
+};
 use datafusion::arrow::datatypes::{Int64Type, SchemaRef};
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{Result, internal_err};
@@ -24,6 +26,7 @@ use super::engine::{Engine, Inputs};
 use super::program::Program;
 use super::relation::{Interner, Rows};
 use crate::column::{ColumnType, Reader, Repr, Writer};
+use crate::term::Term;
 
 /// Runs recursive rules.
 pub struct FixpointExec {
@@ -180,11 +183,8 @@ async fn evaluate(
         let to = answer.len().min(from + batch_rows);
         let mut arrays = Vec::with_capacity(program.columns.len());
         for (at, column) in program.columns.iter().enumerate() {
-            let mut writer = Writer::new(column.repr(), to - from);
-            for number in from..to {
-                writer.push(engine.interner.term(answer.row(number)[at]))?;
-            }
-            arrays.push(writer.finish());
+            let terms = (from..to).map(|number| engine.interner.term(answer.row(number)[at]));
+            arrays.push(column_of(column.repr(), terms)?);
         }
         let options = RecordBatchOptions::new().with_row_count(Some(to - from));
         batches.push(RecordBatch::try_new_with_options(
@@ -195,6 +195,27 @@ async fn evaluate(
         from = to;
     }
     Ok(batches)
+}
+
+/// Terms as an array.
+fn column_of<'t>(
+    repr: Repr,
+    terms: impl ExactSizeIterator<Item = &'t Term> + Clone,
+) -> Result<ArrayRef> {
+    if repr == Repr::Int64 {
+        let longs = terms.clone().map(|term| match term {
+            Term::Long(long) => Some(*long),
+            _ => None,
+        });
+        if let Some(longs) = longs.collect::<Option<Vec<i64>>>() {
+            return Ok(Arc::new(Int64Array::from(longs)));
+        }
+    }
+    let mut writer = Writer::new(repr, terms.len());
+    for term in terms {
+        writer.push(term)?;
+    }
+    Ok(writer.finish())
 }
 
 /// The inputs as plans.

@@ -1,7 +1,10 @@
 //! Rows of interned terms, and indexes over them that grow as they do.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::hash::{BuildHasherDefault, Hasher};
+
+use hashbrown::{HashTable, hash_table};
 
 use crate::term::Term;
 
@@ -62,24 +65,21 @@ impl Interner {
         {
             return self.long(long);
         }
-        let number = self.push(term.clone());
+        let number = next(&self.terms);
+        self.terms.push(term.clone());
         self.others.insert(term.clone(), number);
         number
     }
 
     pub(super) fn long(&mut self, long: i64) -> u32 {
-        if let Some(&known) = self.longs.get(&long) {
-            return known;
+        match self.longs.entry(long) {
+            Entry::Occupied(known) => *known.get(),
+            Entry::Vacant(place) => {
+                let number = *place.insert(next(&self.terms));
+                self.terms.push(Term::Long(long));
+                number
+            }
         }
-        let number = self.push(Term::Long(long));
-        self.longs.insert(long, number);
-        number
-    }
-
-    fn push(&mut self, term: Term) -> u32 {
-        let number = u32::try_from(self.terms.len()).unwrap_or(END);
-        self.terms.push(term);
-        number
     }
 
     /// The term of a number.
@@ -98,13 +98,19 @@ impl Interner {
     }
 }
 
+/// The number of the term that comes next.
+fn next(terms: &[Term]) -> u32 {
+    u32::try_from(terms.len()).unwrap_or(END)
+}
+
 /// Distinct rows, in the order in which they came.
 pub(super) struct Rows {
     arity: usize,
     cells: Vec<u32>,
     /// Rows without columns: there is one, or none.
     unit: bool,
-    all: Index,
+    /// The numbers of all rows, by what is in them.
+    all: HashTable<u32>,
     indexes: Vec<Index>,
 }
 
@@ -114,7 +120,7 @@ impl Rows {
             arity,
             cells: Vec::new(),
             unit: false,
-            all: Index::new((0..arity).collect()),
+            all: HashTable::new(),
             indexes: Vec::new(),
         }
     }
@@ -137,19 +143,22 @@ impl Rows {
         if self.arity == 0 {
             return !std::mem::replace(&mut self.unit, true);
         }
-        let key = key_of(row.iter().copied());
-        let exact = self.arity <= 2;
-        let mut at = self.all.first(key);
-        while at != END {
-            if exact || self.row(at as usize) == row {
-                return false;
-            }
-            at = self.all.next[at as usize];
-        }
         let number = u32::try_from(self.len()).unwrap_or(END);
-        self.cells.extend_from_slice(row);
-        self.all.push(key, number);
-        true
+        let (arity, cells) = (self.arity, &self.cells);
+        let other = |number: u32| &cells[number as usize * arity..][..arity];
+        let place = self.all.entry(
+            hash_of(row),
+            |&number| other(number) == row,
+            |&number| hash_of(other(number)),
+        );
+        match place {
+            hash_table::Entry::Occupied(_) => false,
+            hash_table::Entry::Vacant(place) => {
+                place.insert(number);
+                self.cells.extend_from_slice(row);
+                true
+            }
+        }
     }
 
     /// The place of an index over some columns, made if it is not there, and brought up to date.
@@ -165,9 +174,7 @@ impl Rows {
         let rows = self.len();
         let mut index = std::mem::replace(&mut self.indexes[at], Index::new(Vec::new()));
         for row in index.next.len()..rows {
-            let cells = self.row(row);
-            let key = key_of(index.columns.iter().map(|&column| cells[column]));
-            index.push(key, u32::try_from(row).unwrap_or(END));
+            index.push(self.row(row), u32::try_from(row).unwrap_or(END));
         }
         self.indexes[at] = index;
         at
@@ -177,7 +184,7 @@ impl Rows {
     pub(super) fn find(&self, index: usize, key: &[u32], mut found: impl FnMut(&[u32])) {
         let index = &self.indexes[index];
         let exact = key.len() <= 2;
-        let mut at = index.first(key_of(key.iter().copied()));
+        let mut at = index.first(key);
         while at != END {
             let row = self.row(at as usize);
             let mut columns = index.columns.iter().zip(key);
@@ -197,55 +204,90 @@ impl Rows {
 
     /// Bytes that the rows and their indexes take, roughly.
     pub(super) fn bytes(&self) -> usize {
-        self.cells.len() * 4 + self.len() * 20 * (1 + self.indexes.len())
+        let indexes: usize = self.indexes.iter().map(Index::bytes).sum();
+        self.cells.len() * 4 + self.all.capacity() * 5 + indexes
     }
 }
 
 /// Rows by the terms in some columns: chains through the rows, newest first.
 struct Index {
     columns: Vec<usize>,
-    heads: Mixed<u64, u32>,
+    heads: Heads,
     next: Vec<u32>,
+}
+
+/// Where the chains begin.
+enum Heads {
+    /// Of one column: by its number, of which few are missing.
+    One(Vec<u32>),
+    /// Of several columns, by two of them as they are, or by a hash of more: then rows must be compared.
+    Several(Mixed<u64, u32>),
 }
 
 impl Index {
     fn new(columns: Vec<usize>) -> Self {
+        let heads = match columns.len() {
+            1 => Heads::One(Vec::new()),
+            _ => Heads::Several(Mixed::default()),
+        };
         Self {
             columns,
-            heads: Mixed::default(),
+            heads,
             next: Vec::new(),
         }
     }
 
-    fn first(&self, key: u64) -> u32 {
-        self.heads.get(&key).copied().unwrap_or(END)
+    fn first(&self, key: &[u32]) -> u32 {
+        let found = match &self.heads {
+            Heads::One(heads) => heads.get(key[0] as usize),
+            Heads::Several(heads) => heads.get(&key_of(key.iter().copied())),
+        };
+        found.copied().unwrap_or(END)
     }
 
-    fn push(&mut self, key: u64, row: u32) {
-        let before = self.heads.insert(key, row).unwrap_or(END);
+    fn push(&mut self, row: &[u32], number: u32) {
+        let before = match &mut self.heads {
+            Heads::One(heads) => {
+                let cell = row[self.columns[0]] as usize;
+                if heads.len() <= cell {
+                    heads.resize(cell + 1, END);
+                }
+                std::mem::replace(&mut heads[cell], number)
+            }
+            Heads::Several(heads) => {
+                let key = key_of(self.columns.iter().map(|&column| row[column]));
+                heads.insert(key, number).unwrap_or(END)
+            }
+        };
         self.next.push(before);
+    }
+
+    fn bytes(&self) -> usize {
+        let heads = match &self.heads {
+            Heads::One(heads) => heads.len() * 4,
+            Heads::Several(heads) => heads.capacity() * 17,
+        };
+        heads + self.next.len() * 4
     }
 }
 
-/// One or two cells as they are, more of them hashed: then rows must be compared.
-fn key_of(mut cells: impl ExactSizeIterator<Item = u32>) -> u64 {
-    let first = || u64::from(u32::MAX);
-    match cells.len() {
-        0 => 0,
-        1 => cells.next().map_or_else(first, u64::from),
-        2 => {
-            let high = cells.next().map_or_else(first, u64::from);
-            let low = cells.next().map_or_else(first, u64::from);
-            high << 32 | low
-        }
-        _ => {
-            let mut hash = Mix::default();
-            for cell in cells {
-                hash.write_u32(cell);
-            }
-            hash.finish()
-        }
+fn hash_of(row: &[u32]) -> u64 {
+    let mut hash = Mix::default();
+    match row {
+        [high, low] => hash.write_u64(u64::from(*high) << 32 | u64::from(*low)),
+        _ => row.iter().for_each(|cell| hash.write_u32(*cell)),
     }
+    hash.finish()
+}
+
+/// Two cells as they are, more of them hashed.
+fn key_of(cells: impl ExactSizeIterator<Item = u32>) -> u64 {
+    if cells.len() <= 2 {
+        return cells.fold(0, |key, cell| key << 32 | u64::from(cell));
+    }
+    let mut hash = Mix::default();
+    cells.for_each(|cell| hash.write_u32(cell));
+    hash.finish()
 }
 
 #[cfg(test)]

@@ -56,7 +56,7 @@ fn write_items(
     let item = Item::new(query, notation);
     let mut text = String::new();
     if !is_many(query) {
-        item.write(answer.rows().first(), &mut text);
+        item.write(answer.rows().next(), &mut text);
         writeln!(out, "{text}")?;
         return Ok(());
     }
@@ -66,7 +66,7 @@ fn write_items(
         ",\n "
     };
     text.push('[');
-    for (at, row) in answer.rows().iter().enumerate() {
+    for (at, row) in answer.rows().enumerate() {
         text.push_str(if at == 0 { "" } else { between });
         item.write(Some(row), &mut text);
         out.write_all(text.as_bytes())?;
@@ -131,7 +131,9 @@ fn write_table(answer: &Answer, query: &Query, out: &mut impl Write) -> Result<(
         }
     };
     let mut batches = vec![RecordBatch::new_empty(Arc::clone(&schema))];
-    for rows in answer.rows().chunks(TABLE_ROWS) {
+    let mut left = answer.rows();
+    while left.len() > 0 {
+        let rows: Vec<&[Term]> = left.by_ref().take(TABLE_ROWS).collect();
         let column = |at: usize| -> ArrayRef {
             let cells = rows.iter().map(|row| row.get(at).map(cell));
             Arc::new(cells.collect::<StringArray>())
@@ -211,7 +213,7 @@ impl Item {
     }
 
     /// Writes a row, or that there is none.
-    fn write(&self, row: Option<&Vec<Term>>, out: &mut String) {
+    fn write(&self, row: Option<&[Term]>, out: &mut String) {
         let notation = self.notation;
         match (row, &self.keys) {
             (None, _) => out.push_str(notation.nothing()),

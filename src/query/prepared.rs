@@ -1,0 +1,123 @@
+//! A query between planning and its answer, stage by stage.
+
+use std::sync::Arc;
+
+use datafusion::arrow::record_batch::RecordBatch;
+use datafusion::physical_plan::{ExecutionPlan, collect};
+use datomfusion_datalog::analyze::bound::BoundElement;
+use datomfusion_datalog::ast::Query;
+use datomfusion_datalog::lower::Lowered;
+use datomfusion_datalog::{Answer, Facts, QuerySource, Term, rows};
+
+use super::{ALONE, Bound, Inputs, from_plan, pulled};
+use crate::catalog::session::DatalogSession;
+use crate::db::Db;
+use crate::error::Result;
+
+/// A query that has become a plan, and what is left to do.
+pub struct Prepared {
+    bound: Bound,
+    lowered: Lowered,
+    session: Arc<DatalogSession>,
+}
+
+impl Prepared {
+    /// Parses, analyses and lowers a query of a database.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::q`].
+    pub async fn new(db: &Db, query: &str, inputs: &Inputs) -> Result<Self> {
+        let inputs = inputs.clone().source("$", db);
+        Self::of(ALONE.datalog_session(), Query::parse(query)?, &inputs, 0).await
+    }
+
+    pub(super) async fn of(
+        session: &Arc<DatalogSession>,
+        query: Query,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let bound = Bound::of(session, query, inputs, depth).await?;
+        let lowered = bound.lower(session).await?;
+        Ok(Self {
+            bound,
+            lowered,
+            session: Arc::clone(session),
+        })
+    }
+
+    /// The physical plan: DataFusion's part of planning.
+    ///
+    /// # Errors
+    ///
+    /// DataFusion's.
+    pub async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
+        self.session
+            .state
+            .create_physical_plan(&self.lowered.plan)
+            .await
+            .map_err(from_plan)
+    }
+
+    /// Runs a plan of [`Prepared::physical`].
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong while the query runs.
+    pub async fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
+        collect(plan, Arc::clone(&self.session.task))
+            .await
+            .map_err(from_plan)
+    }
+
+    /// Makes terms of the batches, and pulls.
+    ///
+    /// # Errors
+    ///
+    /// What goes wrong while entities are pulled.
+    pub async fn answer(&self, batches: &[RecordBatch]) -> Result<Answer> {
+        let bound = &self.bound;
+        let mut rows = rows(batches, &self.lowered.columns, &bound.sources).map_err(from_plan)?;
+        for (at, element) in bound.bound.elements.iter().enumerate() {
+            let BoundElement::Pull {
+                source, pattern, ..
+            } = element
+            else {
+                continue;
+            };
+            let QuerySource::Database(database) = &bound.sources[source.0 as usize] else {
+                continue;
+            };
+            let entities: Vec<i64> = rows
+                .iter()
+                .filter_map(|row| match row[at] {
+                    Term::Long(id) => Some(id),
+                    _ => None,
+                })
+                .collect();
+            let mut distinct = entities;
+            distinct.sort_unstable();
+            distinct.dedup();
+            let facts: &dyn Facts = &**database;
+            let found = pulled(
+                facts,
+                pattern,
+                &distinct,
+                &bound.functions,
+                &bound.query.text,
+            )
+            .await?;
+            for row in rows.iter_mut() {
+                let term = match row[at] {
+                    Term::Long(id) => distinct
+                        .binary_search(&id)
+                        .map_or(Term::Nil, |place| found[place].clone()),
+                    _ => Term::Nil,
+                };
+                row[at] = term;
+            }
+        }
+        Ok(Answer::new(&bound.query, rows))
+    }
+}
