@@ -19,7 +19,7 @@ docs:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance --document-private-items
 
 examples:
-    for example in first_database time_travel federate_files; do cargo run --quiet --example $example; done
+    for example in $(ls examples/*.rs | xargs -n 1 basename -s .rs); do cargo run --quiet --example $example; done
 
 # Floors 1 to 7 without DataFusion, and each feature alone.
 matrix:
@@ -30,6 +30,11 @@ matrix:
 # The core for the browser; needs `rustup target add wasm32-unknown-unknown`.
 wasm:
     cargo check --no-default-features --target wasm32-unknown-unknown
+
+# The planner of Datalog against the reference evaluator, on a million generated questions (or CASES).
+differential cases="1000000" seed="0":
+    DATOMFUSION_DIFFERENTIAL_CASES={{cases}} DATOMFUSION_DIFFERENTIAL_SEED={{seed}} \
+        cargo test --release --workspace --features conformance --test it -- differential --nocapture
 
 # A minute of fuzzing for each target; needs nightly and cargo-fuzz.
 fuzz:
@@ -45,4 +50,4 @@ bench:
 
 # The counts and figures of benches/README.md.
 figures:
-    cargo run --release --example figures
+    cargo bench --bench figures -- 10000000

@@ -7,9 +7,13 @@
 //!
 //! **Invariant.** Only this module and those below it print, read the environment or exit.
 
+mod argument;
 mod create;
 mod datoms;
 mod demo;
+mod entity;
+mod pull;
+mod q;
 mod render;
 mod repl;
 mod sql;
@@ -33,7 +37,7 @@ use tokio::sync::Notify;
 use crate::error::Error;
 use crate::provider::error::from_datafusion;
 
-/// Immutable databases as values, queried by SQL where they lie.
+/// Immutable databases as values, queried by SQL and Datalog where they lie.
 #[derive(Debug, Parser)]
 #[command(name = "datomfusion", version, about, after_help = AFTER_HELP)]
 struct Cli {
@@ -49,7 +53,9 @@ and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, s
   datomfusion create ./sales
   datomfusion transact ./sales schema.edn data.edn
   datomfusion sql --db sales=./sales 'SELECT count(*) FROM sales.datoms'
-  datomfusion sql --db sales=./sales                   a prompt";
+  datomfusion sql --db sales=./sales                   a prompt
+  datomfusion q --db ./sales '[:find ?n :where [_ :customer/last-name ?n]]'
+  datomfusion pull --db ./sales '[*]' '[:customer/id 1]'";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -59,6 +65,10 @@ enum Verb {
     Transact(transact::Transact),
     /// Ask databases and files in SQL; without a query and at a terminal, a prompt.
     Sql(sql::Sql),
+    /// Ask databases and collections in Datalog.
+    Q(q::Q),
+    /// Print what a pattern finds of an entity.
+    Pull(pull::Pull),
     /// Print the datoms of an index as EDN.
     Datoms(datoms::Datoms),
     /// Print what a database consists of.
@@ -80,6 +90,8 @@ pub fn main() -> ExitCode {
     let outcome = match cli.verb {
         Verb::Create(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Transact(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Q(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Pull(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Datoms(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Demo(verb) => interruptible(&runtime, verb.run(stdout())),

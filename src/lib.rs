@@ -35,10 +35,10 @@ mod wire;
 
 pub use conn::Connection;
 pub use datom::{Datom, Entid, TxId};
+pub use datomfusion_datalog::Term;
 pub use datomfusion_datalog::edn;
 #[cfg(feature = "query")]
-pub use datomfusion_datalog::{Answer, Functions};
-pub use datomfusion_datalog::Term;
+pub use datomfusion_datalog::{Answer, Functions, Rows};
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
 pub use db::{Db, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]

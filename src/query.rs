@@ -285,34 +285,18 @@ fn language_error(error: DataFusionError) -> Result<datomfusion_datalog::Error, 
     }
 }
 
-/// A query that has met its inputs.
-struct Bound {
-    query: Query,
-    rules: Arc<str>,
-    sources: Vec<QuerySource>,
-    bound: BoundQuery,
-    functions: Functions,
+/// What the inputs of a query are bound to.
+struct Met {
+    sources: Vec<(SourceName, QuerySource)>,
+    /// Of the inputs that are neither sources nor rules, and what is left over.
+    arguments: Vec<Term>,
+    rules: RuleSet,
 }
 
-impl Bound {
-    /// Parses, analyses and resolves; runs queries within the query.
-    async fn new(
-        session: &Arc<DatalogSession>,
-        query: &str,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> Result<Self> {
-        let query = Query::parse(query)?;
-        Self::of(session, query, inputs, depth).await
-    }
-
-    async fn of(
-        session: &Arc<DatalogSession>,
-        query: Query,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> Result<Self> {
-        let mut names: Vec<(SourceName, QuerySource)> = Vec::new();
+impl Met {
+    /// Gives each input of `:in` its value.
+    fn new(query: &Query, inputs: &Inputs) -> Result<Self> {
+        let mut sources = Vec::new();
         let mut arguments = Vec::new();
         let mut given = inputs.arguments.iter();
         let mut rules: Arc<str> = inputs.rules.clone().unwrap_or_else(|| "[]".into());
@@ -343,7 +327,7 @@ impl Bound {
                         })?;
                         QuerySource::Collection(Arc::new(tuples.to_vec()))
                     };
-                    names.push((name.clone(), source));
+                    sources.push((name.clone(), source));
                 }
                 InputKind::Rules => {
                     wants_rules = true;
@@ -368,6 +352,36 @@ impl Bound {
         } else {
             RuleSet::default()
         };
+        Ok(Self {
+            sources,
+            arguments,
+            rules: rule_set,
+        })
+    }
+}
+
+/// A query that has met its inputs.
+struct Bound {
+    query: Query,
+    rules: Arc<str>,
+    sources: Vec<QuerySource>,
+    bound: BoundQuery,
+    functions: Functions,
+}
+
+impl Bound {
+    /// Analyses and resolves; runs queries within the query.
+    async fn of(
+        session: &Arc<DatalogSession>,
+        query: Query,
+        inputs: &Inputs,
+        depth: usize,
+    ) -> Result<Self> {
+        let Met {
+            sources: names,
+            arguments,
+            rules: rule_set,
+        } = Met::new(&query, inputs)?;
         let facts: Vec<(SourceName, SourceFacts<'_>)> = names
             .iter()
             .map(|(name, source)| {
@@ -411,7 +425,7 @@ impl Bound {
         }
         bound.programs = programs;
         Ok(Self {
-            rules: rule_set.text.clone(),
+            rules: Arc::clone(&rule_set.text),
             query,
             sources,
             bound,
@@ -419,11 +433,17 @@ impl Bound {
         })
     }
 
-    async fn lower(&self, session: &DatalogSession) -> Result<Lowered> {
+    /// The plan, and how many facts it may read.
+    async fn lower(&self, session: &DatalogSession) -> Result<(Lowered, u64)> {
         let counts = count(&self.bound, &self.sources)
             .await
             .map_err(from_source)?;
-        lower(
+        let facts = counts
+            .facts
+            .iter()
+            .filter(|((_, _, value), _)| value.is_none());
+        let facts = facts.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
+        let lowered = lower(
             &self.bound,
             &Context {
                 sources: &self.sources,
@@ -433,8 +453,8 @@ impl Bound {
                 text: &self.query.text,
                 rules: &self.rules,
             },
-        )
-        .map_err(from_plan)
+        );
+        Ok((lowered.map_err(from_plan)?, facts))
     }
 }
 
@@ -533,21 +553,23 @@ async fn run_query(
 }
 
 async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {
-    let bound = Bound::new(session, query, inputs, 0).await?;
-    let lowered = bound.lower(session).await?;
-    let state = &session.state;
+    let prepared = Prepared::of(session, Query::parse(query)?, inputs, 0).await?;
+    let state = &prepared.planning().state;
+    let Prepared { bound, lowered, .. } = &prepared;
     let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
     let physical = state
         .query_planner()
         .create_physical_plan(&optimized, state)
         .await
         .map_err(from_plan)?;
-    let notes: String = bound
+    let notes: Vec<String> = bound
         .bound
         .notes
         .iter()
+        .chain(&lowered.notes)
         .map(|note| format!("note: {note}\n"))
         .collect();
+    let notes = notes.concat();
     Ok(format!(
         "{notes}order\n{}\nlogical plan\n{}\n\nphysical plan\n{}",
         lowered.order,

@@ -65,6 +65,12 @@ impl From<Keyword> for EntityRef {
     }
 }
 
+impl From<LookupRef> for EntityRef {
+    fn from(lookup: LookupRef) -> Self {
+        Self::Lookup(lookup)
+    }
+}
+
 impl Schema {
     /// The schema of a new database: the attributes that describe attributes.
     pub fn bootstrap() -> Self {

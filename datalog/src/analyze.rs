@@ -11,7 +11,11 @@
 //! **Invariant.** Whether a query can run is decided by its text, never by its data: unbound variables,
 //! unknown rules and functions, wrong numbers of arguments and unstratified negation are errors here.
 
+mod ask;
 pub mod bound;
+mod call;
+mod find;
+mod input;
 mod rules;
 pub(crate) mod safety;
 mod scope;
@@ -20,16 +24,15 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use self::bound::{
-    AttributeSlot, BoundElement, BoundQuery, CallGoal, FactGoal, Goal, NestedGoal, Program,
-    RowsGoal, Slot, SourceId, Target, VarId, VarInfo,
+    AttributeSlot, BoundQuery, FactGoal, Goal, Program, Slot, SourceId, VarId, VarInfo,
 };
 use self::rules::RuleBook;
 use self::scope::Scope;
 use crate::ast::{
-    Argument, Binding, Call, Callee, CalleeName, Clause, ClauseKind, Component, FindElement,
-    InputKind, OrJoin, Pattern, PullArgument, PullPattern, Query, RuleSet, SourceName, Variable,
+    Argument, Binding, Clause, ClauseKind, Component, FindElement, OrJoin, Pattern, PullPattern,
+    Query, RuleSet, SourceName, Variable,
 };
-use crate::edn::{Edn, Form, Keyword};
+use crate::edn::{Form, Keyword};
 use crate::error::Error;
 use crate::functions::Functions;
 use crate::source::{Facts, TermType};
@@ -182,100 +185,6 @@ impl<'a> Analysis<'a> {
         &mut self.vars[var.0 as usize]
     }
 
-    // Inputs.
-
-    fn inputs(&mut self, scope: &mut Scope, goals: &mut Vec<Goal>) -> Result<(), Error> {
-        let mut arguments = self.given.arguments.iter();
-        for input in &self.query.inputs {
-            match &input.kind {
-                InputKind::Source(name) => {
-                    self.source(Some(name), name, input.span)?;
-                }
-                InputKind::Rules => {}
-                InputKind::Plain(name) => {
-                    let term = arguments.next().ok_or_else(|| self.missing(input.span))?;
-                    let text = match term {
-                        Term::String(text) => text.to_string(),
-                        other => other.to_string(),
-                    };
-                    let pattern = PullPattern::parse(&text).map_err(|error| {
-                        self.error(
-                            format!("{name} is not a pull pattern: {}", error.message()),
-                            input.span,
-                        )
-                    })?;
-                    self.patterns
-                        .insert(name.as_str().into(), Arc::new(pattern));
-                }
-                InputKind::Binding(binding) => {
-                    let term = arguments.next().ok_or_else(|| self.missing(input.span))?;
-                    self.input(binding, term, scope, goals)?;
-                }
-            }
-        }
-        let surplus = arguments.count();
-        if surplus > 0 {
-            let span = self.query.inputs.last().map_or_else(
-                || Span::new(0, self.query.text.len()),
-                |input| input.span,
-            );
-            return Err(self.error(
-                format!("{surplus} more arguments were given than :in names"),
-                span,
-            ));
-        }
-        Ok(())
-    }
-
-    fn missing(&self, span: Span) -> Error {
-        self.error("no argument was given for this input", span)
-    }
-
-    fn input(
-        &mut self,
-        binding: &Binding,
-        term: &Term,
-        scope: &mut Scope,
-        goals: &mut Vec<Goal>,
-    ) -> Result<(), Error> {
-        if let Binding::Scalar(variable, span) = binding {
-            // A pull pattern may come under the name of a variable.
-            let var = self.declare(scope, variable);
-            if *term == Term::Nil {
-                return Err(self.error("an input cannot be nil", *span));
-            }
-            if let Some(known) = &self.vars[var.0 as usize].constant {
-                if known != term {
-                    goals.push(Goal::Rows(RowsGoal::nothing()));
-                }
-                return Ok(());
-            }
-            self.info(var).constant = Some(term.clone());
-            return Ok(());
-        }
-        let rows = unpack(binding, term).map_err(|reason| self.error(reason, binding.span()))?;
-        let variables = binding.variables();
-        let vars = variables.iter().map(|variable| self.declare(scope, variable));
-        let vars: Vec<VarId> = vars.collect();
-        if let [row] = &rows[..] {
-            // One row is as good as constants.
-            let constants = vars.iter().zip(row);
-            let mut clash = false;
-            for (&var, term) in constants {
-                match &self.vars[var.0 as usize].constant {
-                    Some(known) => clash |= known != term,
-                    None => self.info(var).constant = Some(term.clone()),
-                }
-            }
-            if clash {
-                goals.push(Goal::Rows(RowsGoal::nothing()));
-            }
-            return Ok(());
-        }
-        goals.push(Goal::Rows(RowsGoal::new(vars, rows)));
-        Ok(())
-    }
-
     // Clauses.
 
     fn conjunction(
@@ -295,7 +204,9 @@ impl<'a> Analysis<'a> {
         if self.goals > GOALS_MAX {
             return Err(self.error(
                 format!("the rules expand to more than {GOALS_MAX} clauses"),
-                clauses.first().map_or(Span::default(), |clause| clause.span),
+                clauses
+                    .first()
+                    .map_or(Span::default(), |clause| clause.span),
             ));
         }
         Ok(goals)
@@ -471,7 +382,7 @@ impl<'a> Analysis<'a> {
                 ));
             }
         };
-        if let (AttributeSlot::Unknown, Slot::Constant(name)) = (&a, &slots[1]) {
+        if let (AttributeSlot::Unknown, Some(Slot::Constant(name))) = (&a, slots.get(1)) {
             self.notes.push(format!(
                 "{}: there is no attribute {name} here, so nothing matches",
                 self.text()[span.start..span.end].trim()
@@ -506,6 +417,7 @@ impl<'a> Analysis<'a> {
             e,
             a,
             v,
+            v_entity: None,
             tx,
             added,
             span,
@@ -516,493 +428,41 @@ impl<'a> Analysis<'a> {
         Ok(match component {
             Component::Variable(variable, _) => Slot::Var(self.declare(scope, variable)),
             Component::Blank(_) => Slot::Blank,
-            Component::Constant(form) => Slot::Constant(self.constant(form)?),
+            Component::Constant(form) => {
+                let term = self.constant(form)?;
+                Slot::Constant(self.filled(term, scope, form.span)?)
+            }
         })
+    }
+
+    /// A constant whose variables, as in `[:artist/id ?x]`, are replaced by the inputs that they are.
+    fn filled(&self, term: Term, scope: &Scope, span: Span) -> Result<Term, Error> {
+        match &term {
+            Term::Symbol(name) if name.as_str().starts_with('?') => {
+                let var = scope.get(&Variable::new(name.as_str()));
+                let constant = var.and_then(|var| self.vars[var.0 as usize].constant.clone());
+                constant.ok_or_else(|| {
+                    self.error(
+                        format!(
+                            "{name} stands inside a constant and is no input; bind it by a clause \
+                             of its own, such as [?e :attribute {name}]"
+                        ),
+                        span,
+                    )
+                })
+            }
+            Term::Vector(elements) => {
+                let filled = elements
+                    .iter()
+                    .map(|element| self.filled(element.clone(), scope, span));
+                Ok(Term::Vector(filled.collect::<Result<_, _>>()?))
+            }
+            _ => Ok(term),
+        }
     }
 
     fn constant(&self, form: &Form) -> Result<Term, Error> {
         Term::try_from(form).map_err(|reason| self.error(reason, form.span))
-    }
-
-    // Calls.
-
-    fn call(
-        &mut self,
-        call: &Call,
-        scope: &mut Scope,
-        source: &SourceName,
-        span: Span,
-        goals: &mut Vec<Goal>,
-    ) -> Result<(), Error> {
-        let name = self.callee(&call.function, scope)?;
-        let binding = match &call.binding {
-            Some(binding) => Some(self.target(binding, scope)),
-            None => None,
-        };
-        match &*name {
-            "get-else" | "get-some" | "missing?" => {
-                return self.database_call(&name, call, binding, scope, source, span, goals);
-            }
-            "q" | "datomic.api/q" | "d/q" => {
-                return self.nested(call, binding, scope, source, span, goals);
-            }
-            _ => {}
-        }
-        let Some(function) = self.given.functions.get(&name) else {
-            let near = self.given.functions.near(&name);
-            let hint = if near.is_empty() {
-                String::new()
-            } else {
-                format!("; did you mean {}?", near.join(" or "))
-            };
-            return Err(self.error(
-                format!("there is no function {name}{hint}"),
-                call.function.span,
-            ));
-        };
-        let function = function.clone();
-        if !function.arity.allows(call.arguments.len()) {
-            return Err(self.error(
-                format!(
-                    "{name} takes {} arguments, not {}",
-                    function.arity,
-                    call.arguments.len()
-                ),
-                span,
-            ));
-        }
-        let mut arguments = Vec::with_capacity(call.arguments.len());
-        for argument in &call.arguments {
-            arguments.push(match argument {
-                Argument::Variable(variable, _) => Slot::Var(self.declare(scope, variable)),
-                Argument::Constant(form) => Slot::Constant(self.constant(form)?),
-                Argument::Source(name, span) => {
-                    return Err(self.error(
-                        format!("{name} is a source; only get-else, get-some, missing? and q take one"),
-                        *span,
-                    ));
-                }
-            });
-        }
-        goals.push(Goal::Call(CallGoal {
-            name,
-            function,
-            arguments,
-            binding,
-            span,
-            in_rules: self.in_rules > 0,
-        }));
-        Ok(())
-    }
-
-    fn callee(&mut self, callee: &Callee, scope: &Scope) -> Result<Arc<str>, Error> {
-        match &callee.name {
-            CalleeName::Symbol(symbol) => {
-                let name = symbol.as_str();
-                let name = name.strip_prefix("clojure.core/").unwrap_or(name);
-                Ok(name.into())
-            }
-            CalleeName::Variable(variable) => {
-                let constant = scope
-                    .get(variable)
-                    .and_then(|var| self.vars[var.0 as usize].constant.clone());
-                match constant {
-                    Some(Term::Symbol(name)) => Ok(Arc::clone(name.as_arc())),
-                    Some(Term::Keyword(name)) => Ok(Arc::clone(name.as_arc())),
-                    Some(Term::String(name)) => Ok(name),
-                    _ => Err(self.error(
-                        format!("{variable} must be an input that names a function"),
-                        callee.span,
-                    )),
-                }
-            }
-        }
-    }
-
-    fn target(&mut self, binding: &Binding, scope: &mut Scope) -> Target {
-        match binding {
-            Binding::Ignore(_) => Target::Ignore,
-            Binding::Scalar(variable, _) => Target::Var(self.declare(scope, variable)),
-            Binding::Tuple(parts, _) => {
-                let parts = parts.iter().map(|part| self.target(part, scope));
-                Target::Tuple(parts.collect())
-            }
-            Binding::Collection(part, _) => Target::Each(Box::new(self.target(part, scope))),
-        }
-    }
-
-    /// `get-else`, `get-some` and `missing?`, in terms of patterns.
-    #[expect(clippy::too_many_arguments, reason = "the context of a clause")]
-    fn database_call(
-        &mut self,
-        name: &str,
-        call: &Call,
-        binding: Option<Target>,
-        scope: &mut Scope,
-        source: &SourceName,
-        span: Span,
-        goals: &mut Vec<Goal>,
-    ) -> Result<(), Error> {
-        let (said, rest) = match call.arguments.split_first() {
-            Some((Argument::Source(name, _), rest)) => (Some(name.clone()), rest),
-            _ => (None, &call.arguments[..]),
-        };
-        let (id, facts) = self.source(said.as_ref(), source, span)?;
-        let SourceFacts::Database(facts) = facts else {
-            return Err(self.error(format!("{name} asks a database, not a collection"), span));
-        };
-        let expected = match name {
-            "get-else" => "$, an entity, an attribute and a default",
-            "get-some" => "$, an entity and attributes",
-            _ => "$, an entity and an attribute",
-        };
-        let wrong = || self.error(format!("{name} takes {expected}"), span);
-        let (entity, names) = rest.split_first().ok_or_else(wrong)?;
-        let enough = match name {
-            "get-else" => names.len() == 2,
-            "missing?" => names.len() == 1,
-            _ => !names.is_empty(),
-        };
-        if !enough {
-            return Err(wrong());
-        }
-        let mut attributes = Vec::new();
-        let attribute_count = if name == "get-else" { 1 } else { names.len() };
-        for argument in &names[..attribute_count] {
-            let term = match argument {
-                Argument::Constant(form) => Some(self.constant(form)?),
-                Argument::Variable(variable, _) => scope
-                    .get(variable)
-                    .and_then(|var| self.vars[var.0 as usize].constant.clone()),
-                Argument::Source(..) => None,
-            };
-            let Some(Term::Keyword(ident)) = term else {
-                return Err(self.error(
-                    format!("{name} needs the attribute's name here"),
-                    argument.span(),
-                ));
-            };
-            attributes.push((ident.clone(), facts.attribute(&ident)));
-        }
-        let default = match (name, names.get(1)) {
-            ("get-else", Some(Argument::Constant(form))) => Some(self.constant(form)?),
-            ("get-else", Some(Argument::Variable(variable, _))) => scope
-                .get(variable)
-                .and_then(|var| self.vars[var.0 as usize].constant.clone()),
-            _ => None,
-        };
-        if name == "get-else" && default.as_ref().is_none_or(|term| *term == Term::Nil) {
-            return Err(self.error(
-                "the default of get-else must be a constant, and not nil",
-                names[1].span(),
-            ));
-        }
-        let entity = match entity {
-            Argument::Variable(variable, _) => Slot::Var(self.declare(scope, variable)),
-            Argument::Constant(form) => Slot::Constant(self.constant(form)?),
-            Argument::Source(_, span) => return Err(self.error("expected an entity", *span)),
-        };
-        if let Slot::Var(var) = entity {
-            self.info(var).entity_of.get_or_insert(id);
-        }
-        let fact = |attribute: &Option<crate::source::AttributeFacts>, v: Slot| {
-            Goal::Fact(FactGoal {
-                source: id,
-                e: entity.clone(),
-                a: attribute
-                    .clone()
-                    .map_or(AttributeSlot::Unknown, AttributeSlot::Known),
-                v,
-                tx: Slot::Blank,
-                added: Slot::Blank,
-                span,
-            })
-        };
-        let lacks = |attribute: &Option<crate::source::AttributeFacts>| Goal::Not {
-            join: entity.var().into_iter().collect(),
-            goals: vec![fact(attribute, Slot::Blank)],
-            span,
-        };
-        match (name, default) {
-            ("get-else", Some(default)) => {
-                let (_, attribute) = attributes.remove(0);
-                if attribute.as_ref().is_some_and(|attribute| attribute.is_many) {
-                    return Err(self.error(
-                        "get-else asks for one value, and this attribute can have many",
-                        names[0].span(),
-                    ));
-                }
-                goals.push(Goal::GetElse {
-                    source: id,
-                    entity,
-                    attribute,
-                    default,
-                    binding: binding.unwrap_or(Target::Ignore),
-                    span,
-                });
-            }
-            ("get-some", _) => {
-                let Some(binding) = binding else {
-                    return Err(self.error("get-some answers [attribute value]: bind it", span));
-                };
-                // One branch an attribute: it is there, and those before it are not.
-                let mut branches = Vec::new();
-                for (at, (ident, attribute)) in attributes.iter().enumerate() {
-                    let mut branch: Vec<Goal> = attributes[..at]
-                        .iter()
-                        .map(|(_, before)| lacks(before))
-                        .collect();
-                    let value = self.fresh("value");
-                    branch.push(fact(attribute, Slot::Var(value)));
-                    branch.push(self.apply(
-                        "tuple",
-                        vec![
-                            Slot::Constant(Term::Keyword(ident.clone())),
-                            Slot::Var(value),
-                        ],
-                        binding.clone(),
-                        span,
-                    )?);
-                    branches.push(branch);
-                }
-                let mut free = binding.vars();
-                free.sort_unstable();
-                free.dedup();
-                goals.push(Goal::Or {
-                    required: entity.var().into_iter().collect(),
-                    free,
-                    branches,
-                    span,
-                });
-            }
-            _ => {
-                // `missing?` as a function answers a boolean.
-                let attribute = &attributes[0].1;
-                match binding {
-                    None => goals.push(lacks(attribute)),
-                    Some(binding) => {
-                        let answer = |analysis: &mut Self, value: bool, goal: Goal| {
-                            Ok::<_, Error>(vec![
-                                goal,
-                                analysis.apply(
-                                    "identity",
-                                    vec![Slot::Constant(Term::Boolean(value))],
-                                    binding.clone(),
-                                    span,
-                                )?,
-                            ])
-                        };
-                        let absent = answer(self, true, lacks(attribute))?;
-                        let present = answer(self, false, fact(attribute, Slot::Blank))?;
-                        let mut free = binding.vars();
-                        free.sort_unstable();
-                        goals.push(Goal::Or {
-                            required: entity.var().into_iter().collect(),
-                            free,
-                            branches: vec![absent, present],
-                            span,
-                        });
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// A call of a function that is always there.
-    fn apply(
-        &self,
-        name: &str,
-        arguments: Vec<Slot>,
-        binding: Target,
-        span: Span,
-    ) -> Result<Goal, Error> {
-        let function = self.given.functions.get(name);
-        let function = function.ok_or_else(|| self.error(format!("{name} is missing"), span))?;
-        Ok(Goal::Call(CallGoal {
-            name: name.into(),
-            function: function.clone(),
-            arguments,
-            binding: Some(binding),
-            span,
-            in_rules: self.in_rules > 0,
-        }))
-    }
-
-    /// `(q [:find …] $ ?x)`.
-    fn nested(
-        &mut self,
-        call: &Call,
-        binding: Option<Target>,
-        scope: &mut Scope,
-        source: &SourceName,
-        span: Span,
-        goals: &mut Vec<Goal>,
-    ) -> Result<(), Error> {
-        let Some((Argument::Constant(form), rest)) = call.arguments.split_first() else {
-            return Err(self.error("q takes a query, then its inputs", span));
-        };
-        let text = match &form.edn {
-            Edn::String(text) => text.to_string(),
-            other => other.to_string(),
-        };
-        let query = Query::parse(&text)
-            .map_err(|error| self.error(format!("in q: {}", error.message()), form.span))?;
-        let mut sources = Vec::new();
-        let mut arguments = Vec::new();
-        for argument in rest {
-            match argument {
-                Argument::Source(name, span) => {
-                    sources.push(self.source(Some(name), source, *span)?.0);
-                }
-                Argument::Variable(variable, span) => {
-                    let var = self.declare(scope, variable);
-                    let constant = self.vars[var.0 as usize].constant.clone();
-                    arguments.push(constant.ok_or_else(|| {
-                        self.error(
-                            format!("{variable} is not an input; q takes inputs and constants"),
-                            *span,
-                        )
-                    })?);
-                }
-                Argument::Constant(form) => arguments.push(self.constant(form)?),
-            }
-        }
-        goals.push(Goal::Nested(NestedGoal {
-            query: Arc::new(query),
-            sources,
-            arguments,
-            binding,
-            span,
-        }));
-        Ok(())
-    }
-
-    // What is found.
-
-    fn elements(&mut self, scope: &Scope) -> Result<Vec<BoundElement>, Error> {
-        let mut elements = Vec::new();
-        for element in self.query.find.elements() {
-            elements.push(match element {
-                FindElement::Variable(variable, span) => {
-                    BoundElement::Var(self.found(scope, variable, *span)?)
-                }
-                FindElement::Aggregate(aggregate) => self.aggregate(aggregate, scope)?,
-                FindElement::Pull(pull) => {
-                    let (source, facts) =
-                        self.source(pull.source.as_ref(), &SourceName::default(), pull.span)?;
-                    if matches!(facts, SourceFacts::Collection) {
-                        return Err(
-                            self.error("pull asks a database, not a collection", pull.span)
-                        );
-                    }
-                    let var = self.found(scope, &pull.variable, pull.span)?;
-                    let pattern = match &pull.pattern {
-                        PullArgument::Pattern(pattern) => Arc::new(pattern.clone()),
-                        PullArgument::Input(name) => self.pattern_input(name, scope, pull.span)?,
-                    };
-                    self.info(var).entity_of.get_or_insert(source);
-                    BoundElement::Pull {
-                        var,
-                        source,
-                        pattern,
-                    }
-                }
-            });
-        }
-        Ok(elements)
-    }
-
-    fn aggregate(
-        &mut self,
-        aggregate: &crate::ast::Aggregate,
-        scope: &Scope,
-    ) -> Result<BoundElement, Error> {
-        let span = aggregate.span;
-        let symbol = matches!(&aggregate.function.name, CalleeName::Symbol(name) if name.as_str() == "aggregate");
-        let (name, arguments) = if symbol {
-            let Some((Argument::Variable(function, at), rest)) = aggregate.arguments.split_first()
-            else {
-                return Err(self.error("aggregate takes the input that names a function", span));
-            };
-            let callee = Callee {
-                name: CalleeName::Variable(function.clone()),
-                span: *at,
-            };
-            (self.callee(&callee, scope)?, rest)
-        } else {
-            (
-                self.callee(&aggregate.function, scope)?,
-                &aggregate.arguments[..],
-            )
-        };
-        if self.given.functions.aggregate(&name).is_none() {
-            let near = self.given.functions.near_aggregate(&name);
-            let hint = if near.is_empty() {
-                String::new()
-            } else {
-                format!("; did you mean {}?", near.join(" or "))
-            };
-            return Err(self.error(
-                format!("there is no aggregate {name}{hint}"),
-                aggregate.function.span,
-            ));
-        }
-        let Some((Argument::Variable(variable, at), constants)) = arguments.split_last() else {
-            return Err(self.error(format!("{name} takes a variable last"), span));
-        };
-        let mut terms = Vec::new();
-        for argument in constants {
-            terms.push(match argument {
-                Argument::Constant(form) => self.constant(form)?,
-                Argument::Variable(variable, at) => scope
-                    .get(variable)
-                    .and_then(|var| self.vars[var.0 as usize].constant.clone())
-                    .ok_or_else(|| {
-                        self.error(format!("{variable} must be an input here"), *at)
-                    })?,
-                Argument::Source(_, at) => return Err(self.error("expected a constant", *at)),
-            });
-        }
-        Ok(BoundElement::Aggregate {
-            name,
-            constants: terms,
-            var: self.found(scope, variable, *at)?,
-            span,
-        })
-    }
-
-    fn found(&self, scope: &Scope, variable: &Variable, span: Span) -> Result<VarId, Error> {
-        scope
-            .get(variable)
-            .ok_or_else(|| self.error(format!("{variable} is not bound"), span))
-    }
-
-    fn pattern_input(
-        &self,
-        name: &crate::edn::Symbol,
-        scope: &Scope,
-        span: Span,
-    ) -> Result<Arc<PullPattern>, Error> {
-        if let Some(pattern) = self.patterns.get(name.as_str()) {
-            return Ok(Arc::clone(pattern));
-        }
-        let constant = scope
-            .get(&Variable::new(name.as_str()))
-            .and_then(|var| self.vars[var.0 as usize].constant.clone());
-        let Some(term) = constant else {
-            return Err(self.error(format!("{name} is no input of this query"), span));
-        };
-        let text = match &term {
-            Term::String(text) => text.to_string(),
-            other => other.to_string(),
-        };
-        PullPattern::parse(&text).map(Arc::new).map_err(|error| {
-            self.error(
-                format!("{name} is not a pull pattern: {}", error.message()),
-                span,
-            )
-        })
     }
 }
 
@@ -1040,9 +500,8 @@ fn unpack(binding: &Binding, term: &Term) -> Result<Vec<Vec<Term>>, String> {
                 rows = rows
                     .iter()
                     .flat_map(|row| {
-                        own.iter().map(move |more| {
-                            row.iter().chain(more).cloned().collect::<Vec<_>>()
-                        })
+                        own.iter()
+                            .map(move |more| row.iter().chain(more).cloned().collect::<Vec<_>>())
                     })
                     .collect();
             }

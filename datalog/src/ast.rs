@@ -1,7 +1,7 @@
 //! A query as it was written: names are names, nothing is looked up.
 //!
-//! [`parse`](crate::parse) makes these trees, [`analyze`](crate::analyze) turns them into what can run.
-//! Every node knows its [`Span`] where an error may have to point at it.
+//! [`parse`](crate::parse) makes these trees, [`analyze`](mod@crate::analyze) turns them into what can run.
+//! Every node knows its [`Span`](crate::Span) where an error may have to point at it.
 
 mod clause;
 mod pull;

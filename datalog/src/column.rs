@@ -12,6 +12,7 @@
 //! Bytes of an encoding are equal if the terms are, except that numbers of several kinds, and what can
 //! hold numbers, differ in what they are and not only in how much: there the *key* of an encoding decides.
 
+use std::fmt;
 use std::sync::Arc;
 
 use datafusion::arrow::array::{
@@ -109,7 +110,9 @@ impl Kinds {
             && !numbers.within(Self::of(TermType::BigInt));
         several
             || !self.and(decimal).is_empty()
-            || !self.and(Self::of(TermType::Tuple).or(Self(OTHER))).is_empty()
+            || !self
+                .and(Self::of(TermType::Tuple).or(Self(OTHER)))
+                .is_empty()
     }
 }
 
@@ -203,6 +206,13 @@ impl ColumnType {
             && (self.repr() != Repr::Mixed || !self.kinds.or(other.kinds).is_ambiguous())
     }
 
+    /// Whether no term of this can be equal to one of `other`.
+    pub fn never_meets(self, other: Self) -> bool {
+        let numbers = |column: Self| !column.kinds.and(Kinds::NUMBERS).is_empty();
+        let known = !self.kinds.is_empty() && !other.kinds.is_empty();
+        known && self.kinds.and(other.kinds).is_empty() && !(numbers(self) && numbers(other))
+    }
+
     /// What a column of either holds.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
@@ -222,6 +232,19 @@ impl ColumnType {
     }
 }
 
+impl fmt::Display for ColumnType {
+    /// The kinds, with commas.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kinds = TermType::ALL
+            .into_iter()
+            .filter(|kind| !Kinds::of(*kind).and(self.kinds).is_empty());
+        let names: Vec<String> = kinds
+            .map(|kind| format!("{kind:?}").to_lowercase())
+            .collect();
+        f.write_str(&names.join(", "))
+    }
+}
+
 /// Reads terms out of an array of a representation.
 pub struct Reader<'a> {
     repr: Repr,
@@ -229,7 +252,11 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads an array; its type must be the representation's.
+    /// Reads an array.
+    ///
+    /// # Errors
+    ///
+    /// If its type is not the representation's.
     pub fn new(repr: Repr, array: &'a ArrayRef) -> Result<Self> {
         if *array.data_type() != repr.data_type() {
             return exec_err!("a column of {repr:?} cannot be {}", array.data_type());
@@ -265,6 +292,25 @@ impl<'a> Reader<'a> {
             }
         })
     }
+
+    /// The terms of all rows, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::term`].
+    pub fn read<'t>(&self, places: impl Iterator<Item = &'t mut Term>) -> Result<()> {
+        if self.repr == Repr::Int64 && self.array.null_count() == 0 {
+            let longs = self.array.as_primitive::<Int64Type>().values();
+            for (place, long) in places.zip(longs) {
+                *place = Term::Long(*long);
+            }
+            return Ok(());
+        }
+        for (row, place) in places.enumerate() {
+            *place = self.term(row)?;
+        }
+        Ok(())
+    }
 }
 
 /// Collects terms into an array of a representation.
@@ -293,12 +339,10 @@ impl Writer {
             Repr::Int64 => Self::Int64(Int64Builder::with_capacity(rows)),
             Repr::Float64 => Self::Float64(Float64Builder::with_capacity(rows)),
             Repr::String => Self::String(StringViewBuilder::with_capacity(rows)),
-            Repr::Keyword => {
-                Self::Keyword(StringViewBuilder::with_capacity(rows), String::new())
+            Repr::Keyword => Self::Keyword(StringViewBuilder::with_capacity(rows), String::new()),
+            Repr::Instant => {
+                Self::Instant(TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"))
             }
-            Repr::Instant => Self::Instant(
-                TimestampMillisecondBuilder::with_capacity(rows).with_timezone("UTC"),
-            ),
             Repr::Mixed => Self::Mixed(BinaryBuilder::with_capacity(rows, 16 * rows), Vec::new()),
         }
     }

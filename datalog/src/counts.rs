@@ -13,7 +13,11 @@ use crate::source::SourceError;
 pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts, SourceError> {
     let mut facts = Vec::new();
     collect(&query.goals, &mut facts);
-    for predicate in query.programs.iter().flat_map(|program| &program.predicates) {
+    for predicate in query
+        .programs
+        .iter()
+        .flat_map(|program| &program.predicates)
+    {
         for branch in &predicate.branches {
             collect(&branch.goals, &mut facts);
         }
@@ -37,9 +41,9 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         };
         for v in [None, value] {
             let key = (fact.source, a, v.clone());
-            if !counts.facts.contains_key(&key) {
+            if let std::collections::hash_map::Entry::Vacant(e) = counts.facts.entry(key) {
                 let pattern = FactPattern { e: None, a, v };
-                counts.facts.insert(key, database.count(&pattern).await?);
+                e.insert(database.count(&pattern).await?);
             }
         }
     }

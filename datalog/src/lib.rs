@@ -1,4 +1,8 @@
 #![doc = include_str!("../README.md")]
+#![allow(
+    rustdoc::private_intra_doc_links,
+    reason = "the phases document each other; what leaves the crate is listed here"
+)]
 
 mod aggregates;
 pub mod analyze;
@@ -41,7 +45,7 @@ pub use planner::{DatalogPlanner, DatalogQueryPlanner};
 pub use pull::{PullError, Xform, pull};
 pub use resolve::{Databases, resolve};
 #[cfg(feature = "plan")]
-pub use result::{Answer, rows};
+pub use result::{Answer, Rows, rows};
 pub use source::{AttributeFacts, Facts, SourceError, TermType};
 pub use span::Span;
 pub use term::{DecodeError, Term};

@@ -17,24 +17,24 @@ mod atom;
 mod call;
 mod function;
 mod kinds;
+mod relation;
 mod scoped;
 pub mod shared;
 
-use std::cell::Cell;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, JoinType, Result};
-use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col, lit};
+use datafusion::common::{DataFusionError, Result};
+use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col};
 
 use self::atom::Atom;
 pub(crate) use self::function::Attributes;
-use self::function::{Job, Operand, apply};
 pub(crate) use self::kinds::result_kinds;
 use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, VarId};
 use crate::analyze::safety::needs;
-use crate::column::{ColumnType, Repr};
+use crate::column::ColumnType;
 use crate::functions::Functions;
 use crate::plan_source::QuerySource;
 use crate::span::Span;
@@ -44,7 +44,7 @@ use crate::term::Term;
 pub struct Context<'a> {
     /// The sources, by [`SourceId`].
     pub sources: &'a [QuerySource],
-    /// How many facts patterns match: see [`counts`](crate::counts).
+    /// How many facts patterns match: see [`count`](crate::count).
     pub counts: &'a Counts,
     /// The functions; aggregates are looked up here.
     pub functions: &'a Functions,
@@ -111,6 +111,8 @@ pub struct Lowered {
     pub columns: Vec<ColumnType>,
     /// The order in which relations were joined, for people.
     pub order: String,
+    /// What a reader should know: values that never meet.
+    pub notes: Vec<String>,
 }
 
 /// The name of a variable's column.
@@ -132,7 +134,8 @@ pub fn lower(query: &BoundQuery, context: &Context<'_>) -> Result<Lowered> {
         query,
         context,
         names: Cell::new(0),
-        order: std::cell::RefCell::default(),
+        order: RefCell::default(),
+        notes: RefCell::default(),
     };
     let relation = lowering.conjunction(&query.goals, None)?;
     let (plan, columns) = lowering.find(relation)?;
@@ -140,6 +143,7 @@ pub fn lower(query: &BoundQuery, context: &Context<'_>) -> Result<Lowered> {
         plan,
         columns,
         order: lowering.order.into_inner(),
+        notes: lowering.notes.into_inner(),
     })
 }
 
@@ -147,7 +151,8 @@ pub(crate) struct Lowering<'a> {
     pub(crate) query: &'a BoundQuery,
     pub(crate) context: &'a Context<'a>,
     names: Cell<u32>,
-    order: std::cell::RefCell<String>,
+    order: RefCell<String>,
+    notes: RefCell<Vec<String>>,
 }
 
 impl Lowering<'_> {
@@ -244,7 +249,7 @@ impl Lowering<'_> {
         }
         match current {
             Some(current) => Ok(current),
-            None => self.unit(),
+            None => Self::unit(),
         }
     }
 
@@ -315,7 +320,7 @@ impl Lowering<'_> {
     /// Adds one goal to a relation that has what it needs.
     fn step(&self, current: Option<Relation>, goal: &Goal) -> Result<Relation> {
         match goal {
-            Goal::Call(call) => self.call(self.or_unit(current)?, call),
+            Goal::Call(call) => self.call(Self::or_unit(current)?, call),
             Goal::GetElse {
                 source,
                 entity,
@@ -324,15 +329,15 @@ impl Lowering<'_> {
                 binding,
                 ..
             } => self.get_else(
-                self.or_unit(current)?,
+                Self::or_unit(current)?,
                 *source,
                 entity,
                 attribute.as_ref(),
                 default,
                 binding,
             ),
-            Goal::Same(left, right) => self.same(self.or_unit(current)?, left, right),
-            Goal::Not { join, goals, .. } => self.not(self.or_unit(current)?, join, goals),
+            Goal::Same(left, right) => self.same(Self::or_unit(current)?, left, right),
+            Goal::Not { join, goals, .. } => self.not(Self::or_unit(current)?, join, goals),
             Goal::Or {
                 required,
                 free,
@@ -358,7 +363,7 @@ impl Lowering<'_> {
     }
 
     /// One row without columns.
-    pub(crate) fn unit(&self) -> Result<Relation> {
+    pub(crate) fn unit() -> Result<Relation> {
         Ok(Relation {
             plan: LogicalPlanBuilder::empty(true).build()?,
             columns: Vec::new(),
@@ -367,8 +372,8 @@ impl Lowering<'_> {
         })
     }
 
-    fn or_unit(&self, relation: Option<Relation>) -> Result<Relation> {
-        relation.map_or_else(|| self.unit(), Ok)
+    fn or_unit(relation: Option<Relation>) -> Result<Relation> {
+        relation.map_or_else(Self::unit, Ok)
     }
 
     /// The place of the atom to join next: connected ones first, then the smallest.
@@ -404,413 +409,6 @@ impl Lowering<'_> {
             connected
                 && needs(self.query, goal, &known)
                     .is_some_and(|needs| needs.needs.iter().all(|var| known.contains(var)))
-        })
-    }
-
-    /// Projects expressions as variables.
-    pub(crate) fn project(
-        &self,
-        relation: &Relation,
-        columns: Vec<(VarId, ColumnType, Expr)>,
-    ) -> Result<Relation> {
-        let expressions = columns
-            .iter()
-            .map(|(var, _, expression)| expression.clone().alias(name_of(*var)));
-        let plan = LogicalPlanBuilder::from(relation.plan.clone())
-            .project(expressions.collect::<Vec<_>>())?
-            .build()?;
-        let columns: Vec<_> = columns
-            .into_iter()
-            .map(|(var, column, _)| (var, column))
-            .collect();
-        let kept = |vars: &Vec<VarId>| {
-            vars.iter()
-                .all(|var| columns.iter().any(|(kept, _)| kept == var))
-        };
-        Ok(Relation {
-            plan,
-            rows: relation.rows,
-            unique: relation.unique.clone().filter(kept),
-            columns,
-        })
-    }
-
-    /// The columns as they are, to be projected with more.
-    pub(crate) fn own(relation: &Relation) -> Vec<(VarId, ColumnType, Expr)> {
-        relation
-            .columns
-            .iter()
-            .map(|(var, column_type)| (*var, *column_type, column(name_of(*var))))
-            .collect()
-    }
-
-    /// Keeps some variables. Those that have but one value become columns.
-    pub(crate) fn keep(&self, relation: &Relation, vars: &[VarId]) -> Result<Relation> {
-        let mut columns = Vec::with_capacity(vars.len());
-        for &var in vars {
-            if columns.iter().any(|(known, _, _)| *known == var) {
-                continue;
-            }
-            let known = relation.column(var);
-            columns.push(match (known, self.constant(var)) {
-                (Some(column_type), _) => (var, column_type, column(name_of(var))),
-                (None, Some(term)) => {
-                    let (column_type, expression) = self.constant_column(var, term);
-                    (var, column_type, expression)
-                }
-                (None, None) => {
-                    return datafusion::common::plan_err!(
-                        "{} is not bound",
-                        self.query.vars[var.0 as usize].name
-                    );
-                }
-            });
-        }
-        self.project(relation, columns)
-    }
-
-    /// A constant as a column.
-    pub(crate) fn constant_column(&self, var: VarId, term: &Term) -> (ColumnType, Expr) {
-        let mut column_type = ColumnType::new(crate::column::Kinds::of_term(term));
-        let info = self.query.vars.get(var.0 as usize);
-        if let (Some(source), Term::Long(_)) = (info.and_then(|info| info.attribute_of), term) {
-            column_type = ColumnType::attribute(source);
-        }
-        let literal = crate::column::literal(term, column_type.repr());
-        let literal = literal.unwrap_or(datafusion::common::ScalarValue::Null);
-        (column_type, lit(literal))
-    }
-
-    pub(crate) fn filter(&self, relation: Relation, predicate: Expr) -> Result<Relation> {
-        let plan = LogicalPlanBuilder::from(relation.plan)
-            .filter(predicate)?
-            .build()?;
-        Ok(Relation { plan, ..relation })
-    }
-
-    /// A relation without rows, over some variables.
-    pub(crate) fn nothing(&self, vars: &[VarId]) -> Result<Relation> {
-        let unit = self.unit()?;
-        let columns = vars
-            .iter()
-            .map(|var| {
-                let null = datafusion::common::ScalarValue::Int64(None);
-                (*var, ColumnType::new(crate::column::Kinds::NONE), lit(null))
-            })
-            .collect();
-        let relation = self.project(&unit, columns)?;
-        let mut relation = self.filter(relation, lit(false))?;
-        relation.rows = 0.0;
-        Ok(relation)
-    }
-
-    /// What two columns are joined by: themselves, or their keys.
-    pub(crate) fn key(&self, column_type: ColumnType, expression: Expr, plain: bool) -> Expr {
-        if plain {
-            return expression;
-        }
-        apply(
-            "key",
-            Job::Key,
-            vec![Operand::Column(column_type, Attributes::Ids)],
-            Repr::Mixed,
-            false,
-            vec![expression],
-        )
-    }
-
-    /// A column in another representation, which can hold all its terms.
-    pub(crate) fn cast(&self, from: ColumnType, to: ColumnType, expression: Expr) -> Expr {
-        if from.repr() == to.repr() {
-            return expression;
-        }
-        if from.kinds.is_empty() {
-            // No row has it.
-            let null = datafusion::common::ScalarValue::try_from(&to.repr().data_type());
-            return lit(null.unwrap_or(datafusion::common::ScalarValue::Null));
-        }
-        apply(
-            "encode",
-            Job::Encode,
-            vec![Operand::Column(from, Attributes::Ids)],
-            Repr::Mixed,
-            false,
-            vec![expression],
-        )
-    }
-
-    /// Joins on all variables that both have.
-    pub(crate) fn join(&self, left: Relation, right: Relation) -> Result<Relation> {
-        let shared: Vec<VarId> = left
-            .columns
-            .iter()
-            .map(|(var, _)| *var)
-            .filter(|var| right.has(*var))
-            .collect();
-        let (left_plan, right_plan, on) = self.keyed(&left, &right, &shared)?;
-        let joined = LogicalPlanBuilder::from(left_plan);
-        let joined = if shared.is_empty() {
-            joined.cross_join(right_plan)?
-        } else {
-            joined.join(right_plan, JoinType::Inner, on, None)?
-        };
-        let mut columns: Vec<(VarId, ColumnType, Expr)> = Vec::new();
-        for (var, column_type) in &left.columns {
-            let column_type = match right.column(*var) {
-                Some(other) => column_type.joined(other),
-                None => *column_type,
-            };
-            columns.push((*var, column_type, column(name_of(*var))));
-        }
-        for (var, column_type) in &right.columns {
-            if !left.has(*var) {
-                columns.push((*var, *column_type, column(name_of(*var))));
-            }
-        }
-        let subset = |unique: &Option<Vec<VarId>>| {
-            unique
-                .as_ref()
-                .is_some_and(|vars| !vars.is_empty() && vars.iter().all(|var| shared.contains(var)))
-        };
-        let rows = if shared.is_empty() {
-            left.rows * right.rows
-        } else if subset(&right.unique) {
-            // Each row on the left finds at most one on the right.
-            left.rows.min(if subset(&left.unique) {
-                right.rows
-            } else {
-                f64::MAX
-            })
-        } else if subset(&left.unique) {
-            right.rows
-        } else {
-            left.rows.max(right.rows)
-        };
-        let unique = match (&left.unique, &right.unique) {
-            (Some(own), _) if subset(&right.unique) => Some(own.clone()),
-            (_, Some(own)) if subset(&left.unique) => Some(own.clone()),
-            (Some(own), Some(other)) => {
-                let mut both = own.clone();
-                both.extend(other.iter().filter(|var| !own.contains(var)));
-                Some(both)
-            }
-            _ => None,
-        };
-        let whole = Relation {
-            plan: joined.build()?,
-            columns: Vec::new(),
-            rows,
-            unique: None,
-        };
-        let mut projected = self.project(&whole, columns)?;
-        projected.unique = unique;
-        Ok(projected)
-    }
-
-    /// Two plans whose columns do not clash, and the columns that they are joined by.
-    fn keyed(
-        &self,
-        left: &Relation,
-        right: &Relation,
-        shared: &[VarId],
-    ) -> Result<(
-        LogicalPlan,
-        LogicalPlan,
-        (Vec<datafusion::common::Column>, Vec<datafusion::common::Column>),
-    )> {
-        let mut left_columns: Vec<Expr> = left
-            .columns
-            .iter()
-            .map(|(var, _)| column(name_of(*var)))
-            .collect();
-        let mut right_columns: Vec<Expr> = right
-            .columns
-            .iter()
-            .filter(|(var, _)| !shared.contains(var))
-            .map(|(var, _)| column(name_of(*var)))
-            .collect();
-        let mut on = (Vec::new(), Vec::new());
-        let mut keys = false;
-        for &var in shared {
-            let (Some(own), Some(other)) = (left.column(var), right.column(var)) else {
-                continue;
-            };
-            let plain = own.compares_plainly(other);
-            let own_name = if plain {
-                name_of(var)
-            } else {
-                keys = true;
-                let name = self.fresh("k");
-                left_columns
-                    .push(self.key(own, column(name_of(var)), false).alias(name.clone()));
-                name
-            };
-            let other_name = self.fresh("k");
-            right_columns.push(
-                self.key(other, column(name_of(var)), plain)
-                    .alias(other_name.clone()),
-            );
-            on.0.push(datafusion::common::Column::new_unqualified(own_name));
-            on.1.push(datafusion::common::Column::new_unqualified(other_name));
-        }
-        let left_plan = if keys {
-            LogicalPlanBuilder::from(left.plan.clone())
-                .project(left_columns)?
-                .build()?
-        } else {
-            left.plan.clone()
-        };
-        let right_plan = LogicalPlanBuilder::from(right.plan.clone())
-            .project(right_columns)?
-            .build()?;
-        Ok((left_plan, right_plan, on))
-    }
-
-    /// Rows of `left` that have no partner in `right`.
-    pub(crate) fn anti_join(
-        &self,
-        left: Relation,
-        right: &Relation,
-        vars: &[VarId],
-    ) -> Result<Relation> {
-        if vars.is_empty() {
-            // All or nothing: a constant key on both sides.
-            let name = self.fresh("k");
-            let other = self.fresh("k");
-            let mut columns: Vec<Expr> = left
-                .columns
-                .iter()
-                .map(|(var, _)| column(name_of(*var)))
-                .collect();
-            columns.push(lit(1_i64).alias(name.clone()));
-            let right_plan = LogicalPlanBuilder::from(right.plan.clone())
-                .project(vec![lit(1_i64).alias(other.clone())])?
-                .limit(0, Some(1))?
-                .build()?;
-            let plan = LogicalPlanBuilder::from(left.plan.clone())
-                .project(columns)?
-                .join(
-                    right_plan,
-                    JoinType::LeftAnti,
-                    (vec![name], vec![other]),
-                    None,
-                )?
-                .build()?;
-            let joined = Relation { plan, ..left };
-            let own = Self::own(&joined);
-            return self.project(&joined, own);
-        }
-        let (left_plan, right_plan, on) = self.keyed(&left, right, vars)?;
-        let plan = LogicalPlanBuilder::from(left_plan)
-            .join(right_plan, JoinType::LeftAnti, on, None)?
-            .build()?;
-        let joined = Relation { plan, ..left };
-        let own = Self::own(&joined);
-        self.project(&joined, own)
-    }
-
-    /// One relation over the variables of all, with the rows of all.
-    pub(crate) fn union(&self, relations: Vec<Relation>, vars: &[VarId]) -> Result<Relation> {
-        let mut types: BTreeMap<VarId, ColumnType> = BTreeMap::new();
-        for relation in &relations {
-            for &var in vars {
-                let Some(own) = relation.column(var) else {
-                    return datafusion::common::plan_err!("a branch lacks a variable");
-                };
-                types
-                    .entry(var)
-                    .and_modify(|known| *known = known.or(own))
-                    .or_insert(own);
-            }
-        }
-        let rows = relations.iter().map(|relation| relation.rows).sum();
-        let mut plan: Option<LogicalPlanBuilder> = None;
-        for relation in &relations {
-            let mut columns = Vec::with_capacity(vars.len().max(1));
-            for &var in vars {
-                let (Some(own), Some(&target)) = (relation.column(var), types.get(&var)) else {
-                    continue;
-                };
-                let expression = self.cast(own, target, column(name_of(var)));
-                columns.push(expression.alias(name_of(var)));
-            }
-            if columns.is_empty() {
-                // A union needs a column; this one has no name that anybody uses.
-                columns.push(lit(1_i64).alias("unit"));
-            }
-            let branch = LogicalPlanBuilder::from(relation.plan.clone())
-                .project(columns)?
-                .build()?;
-            plan = Some(match plan {
-                None => LogicalPlanBuilder::from(branch),
-                Some(plan) => plan.union(branch)?,
-            });
-        }
-        let Some(plan) = plan else {
-            return self.nothing(vars);
-        };
-        Ok(Relation {
-            plan: plan.build()?,
-            columns: vars
-                .iter()
-                .filter_map(|var| Some((*var, *types.get(var)?)))
-                .collect(),
-            rows,
-            unique: None,
-        })
-    }
-
-    /// Each row once.
-    pub(crate) fn distinct(&self, relation: Relation) -> Result<Relation> {
-        let vars: Vec<VarId> = relation.columns.iter().map(|(var, _)| *var).collect();
-        if relation.unique.is_some() {
-            return Ok(relation);
-        }
-        if vars.is_empty() {
-            let plan = LogicalPlanBuilder::from(relation.plan)
-                .limit(0, Some(1))?
-                .build()?;
-            return Ok(Relation {
-                plan,
-                rows: 1.0,
-                unique: Some(Vec::new()),
-                columns: Vec::new(),
-            });
-        }
-        let ambiguous = |(_, column_type): &(VarId, ColumnType)| {
-            !column_type.compares_plainly(*column_type)
-        };
-        let plan = if relation.columns.iter().any(ambiguous) {
-            // Equal terms may be written differently: the key decides, and any of them is shown.
-            let mut keys = Vec::new();
-            let mut shown = Vec::new();
-            for own in &relation.columns {
-                let name = name_of(own.0);
-                if ambiguous(own) {
-                    keys.push(self.key(own.1, column(name.clone()), false).alias(self.fresh("k")));
-                    let first = datafusion::functions_aggregate::expr_fn::min(column(name.clone()));
-                    shown.push(first.alias(name));
-                } else {
-                    keys.push(column(name));
-                }
-            }
-            LogicalPlanBuilder::from(relation.plan)
-                .aggregate(keys, shown)?
-                .project(
-                    relation
-                        .columns
-                        .iter()
-                        .map(|(var, _)| column(name_of(*var)))
-                        .collect::<Vec<_>>(),
-                )?
-                .build()?
-        } else {
-            LogicalPlanBuilder::from(relation.plan).distinct()?.build()?
-        };
-        Ok(Relation {
-            plan,
-            unique: Some(vars),
-            ..relation
         })
     }
 }

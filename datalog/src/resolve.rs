@@ -19,10 +19,7 @@ pub type Databases<'a> = [Option<&'a dyn Facts>];
 /// # Errors
 ///
 /// The host's, if a look-up fails.
-pub async fn resolve(
-    query: &mut BoundQuery,
-    databases: &Databases<'_>,
-) -> Result<(), SourceError> {
+pub async fn resolve(query: &mut BoundQuery, databases: &Databases<'_>) -> Result<(), SourceError> {
     share_roles(query);
     for at in 0..query.vars.len() {
         let info = &query.vars[at];
@@ -87,7 +84,11 @@ fn share_roles(query: &mut BoundQuery) {
     let mut found = Vec::new();
     let mut same = Vec::new();
     calls(&query.goals, &mut found, &mut same);
-    for predicate in query.programs.iter().flat_map(|program| &program.predicates) {
+    for predicate in query
+        .programs
+        .iter()
+        .flat_map(|program| &program.predicates)
+    {
         for branch in &predicate.branches {
             calls(&branch.goals, &mut found, &mut same);
         }
@@ -232,6 +233,13 @@ async fn resolve_all(
                 } else {
                     substitute(&mut fact.v, vars);
                 }
+                if let (AttributeSlot::Var(_) | AttributeSlot::Blank, Slot::Constant(term)) =
+                    (&fact.a, &fact.v)
+                    && let Term::Keyword(_) | Term::Vector(_) = term
+                    && let Term::Long(entity) = as_entity(term.clone(), facts).await?
+                {
+                    fact.v_entity = Some(entity);
+                }
             }
             Goal::Tuple { slots, .. } => slots.iter_mut().for_each(|slot| substitute(slot, vars)),
             Goal::Rows(rows) => resolve_rows(rows, vars, databases).await?,
@@ -239,9 +247,10 @@ async fn resolve_all(
                 // Equality with an attribute compares entities, as a pattern does; any other function
                 // sees its ident.
                 let equality = matches!(&*call.name, "=" | "==" | "not=" | "!=");
-                let attribute_of = call.arguments.iter().find_map(|slot| {
-                    vars[slot.var()?.0 as usize].attribute_of
-                });
+                let attribute_of = call
+                    .arguments
+                    .iter()
+                    .find_map(|slot| vars[slot.var()?.0 as usize].attribute_of);
                 for slot in &mut call.arguments {
                     let role = slot.var().and_then(|var| vars[var.0 as usize].attribute_of);
                     substitute(slot, vars);

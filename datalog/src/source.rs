@@ -12,6 +12,10 @@ use crate::term::Term;
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 
 /// What the language needs to know of an attribute.
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a fact of the schema by itself"
+)]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AttributeFacts {
     /// The entity id.
@@ -67,6 +71,28 @@ pub enum TermType {
     Tuple,
 }
 
+impl TermType {
+    /// Every kind.
+    pub const ALL: [Self; 16] = [
+        Self::Boolean,
+        Self::Long,
+        Self::Ref,
+        Self::Attribute,
+        Self::Double,
+        Self::Float,
+        Self::BigInt,
+        Self::BigDec,
+        Self::String,
+        Self::Keyword,
+        Self::Symbol,
+        Self::Instant,
+        Self::Uuid,
+        Self::Bytes,
+        Self::Uri,
+        Self::Tuple,
+    ];
+}
+
 /// The facts of one database value.
 #[async_trait]
 pub trait Facts: Send + Sync {
@@ -81,6 +107,9 @@ pub trait Facts: Send + Sync {
 
     /// The ident of an entity.
     fn ident(&self, entity: i64) -> Option<Keyword>;
+
+    /// The entity ids of all reference attributes.
+    fn references(&self) -> Vec<i64>;
 
     /// The entity that has this value of a unique attribute.
     async fn lookup(&self, attribute: i64, value: &Term) -> Result<Option<i64>, SourceError>;

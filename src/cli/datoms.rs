@@ -6,13 +6,14 @@ use clap::{Args, ValueEnum};
 use datomfusion_datalog::edn::{self, Edn, Form};
 use futures::stream::TryStreamExt;
 
-use super::sql::is_option;
+use super::argument::no_option;
+use super::entity::{entity, typed};
 use super::{Failure, Out};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::Db;
 use crate::error::Error;
 use crate::index::{Components, Index};
-use crate::schema::{Attribute, EntityRef, LookupRef};
+use crate::schema::Attribute;
 use crate::value::{Value, ValueType};
 
 /// Print the datoms of an index as EDN, `[e a v tx added]` a line.
@@ -64,8 +65,8 @@ impl Order {
 impl Datoms {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
         let db = Db::open_url(&self.url).await?;
-        if let Some(option) = self.components.iter().find(|text| is_option(text)) {
-            return Err(Failure::usage(format!("there is no option {option}")));
+        for text in &self.components {
+            no_option(text)?;
         }
         if self.components.len() > 4 {
             return Err(Failure::usage(
@@ -105,37 +106,6 @@ fn write_datom(db: &Db, datom: &Datom, out: &mut Out) -> std::io::Result<()> {
     }
 }
 
-async fn entity(db: &Db, form: &Form) -> Result<Entid, Error> {
-    let named = match &form.edn {
-        Edn::Long(id) => EntityRef::Entid(Entid(*id)),
-        Edn::Keyword(ident) => EntityRef::Ident(ident.clone()),
-        Edn::Vector(pair) => match &pair[..] {
-            [
-                Form {
-                    edn: Edn::Keyword(ident),
-                    ..
-                },
-                value,
-            ] => {
-                let attribute = db.schema().require(ident)?;
-                EntityRef::Lookup(LookupRef {
-                    attribute: ident.clone(),
-                    value: typed(attribute, value)?,
-                })
-            }
-            _ => return Err(Error::invalid("a lookup ref is [:unique/attribute value]")),
-        },
-        other => {
-            return Err(Error::invalid(format!(
-                "an entity is an id, an :ident or a [:lookup \"ref\"], got {}",
-                other.describe()
-            )));
-        }
-    };
-    let found = db.entid(&named).await?;
-    found.ok_or_else(|| Error::invalid(format!("there is no entity {}", form.edn)))
-}
-
 fn attribute<'a>(db: &'a Db, form: &Form) -> Result<&'a Attribute, Error> {
     let known = match &form.edn {
         Edn::Keyword(ident) => return Ok(db.schema().require(ident)?),
@@ -152,11 +122,6 @@ async fn value(db: &Db, attribute: &Attribute, form: &Form) -> Result<Value, Err
         return Ok(Value::Ref(entity(db, form).await?));
     }
     typed(attribute, form)
-}
-
-fn typed(attribute: &Attribute, form: &Form) -> Result<Value, Error> {
-    Value::from_edn(&form.edn, attribute.value_type)
-        .map_err(|reason| Error::invalid(format!("{}: {reason}", attribute.ident)))
 }
 
 /// A transaction by its id, or by its `t`.

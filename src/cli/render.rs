@@ -13,6 +13,7 @@
 //! whose widths depend on all of them.
 
 mod cell;
+mod term;
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -27,7 +28,9 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::parquet::arrow::ArrowWriter;
 use futures::stream::TryStreamExt;
 
-use self::cell::{Notation, write_cell, write_string};
+pub(super) use self::cell::Notation;
+use self::cell::{write_cell, write_string};
+pub(super) use self::term::{write_answer, write_term};
 use super::{Failure, Out};
 
 /// How rows are printed.
@@ -35,13 +38,13 @@ use super::{Failure, Out};
 pub(super) enum Format {
     /// Bars and dashes
     Table,
-    /// One array of objects
+    /// One array
     Json,
-    /// One object a line
+    /// JSON, a line a row
     Ndjson,
     /// A header and lines
     Csv,
-    /// One vector of maps
+    /// One vector
     Edn,
     /// A Parquet file
     Parquet,

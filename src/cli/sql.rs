@@ -1,12 +1,12 @@
 //! `datomfusion sql --db NAME=URL[@BASIS]... [--table NAME=FILE]... [--format …] [-f FILE | 'SQL']`
 
-use std::fs;
-use std::io::{self, IsTerminal, Read};
+use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use tokio::runtime::Runtime;
 
+use super::argument::{named, query_text};
 use super::render::{self, Format};
 use super::{Failure, interruptible, repl, stdout};
 use crate::federation::Federation;
@@ -33,9 +33,6 @@ pub(super) struct Sql {
 
 impl Sql {
     pub(super) fn run(self, runtime: &Runtime) -> Result<(), Failure> {
-        if let Some(option) = self.query.as_ref().filter(|query| is_option(query)) {
-            return Err(Failure::usage(format!("there is no option {option}")));
-        }
         let Self {
             databases,
             tables,
@@ -43,12 +40,7 @@ impl Sql {
             file,
             query,
         } = self;
-        let query = match (query, file) {
-            (Some(query), _) => Some(query),
-            (None, Some(file)) => Some(read(&file)?),
-            (None, None) if io::stdin().is_terminal() => None,
-            (None, None) => Some(read(Path::new("-"))?),
-        };
+        let query = query_text(query, file)?;
         if query.as_ref().is_some_and(|query| query.trim().is_empty()) {
             return Err(Failure::usage("there is no statement"));
         }
@@ -88,28 +80,4 @@ async fn attach(
             .map_err(|error| Failure::from(error).of(format!("--table {name}")))?;
     }
     Ok(federation)
-}
-
-/// Whether a text was meant as an option. As a statement it would be nothing but a comment.
-pub(super) fn is_option(text: &str) -> bool {
-    text.starts_with("--") && text.len() > 2 && !text.contains(char::is_whitespace)
-}
-
-/// Splits `NAME=REST` at the first equals sign: a basis has some of its own.
-fn named(text: &str) -> Result<(String, String), String> {
-    match text.split_once('=') {
-        Some((name, rest)) if !name.is_empty() && !rest.is_empty() => {
-            Ok((name.to_owned(), rest.to_owned()))
-        }
-        _ => Err("it is written NAME=ADDRESS, as in sales=./sales".into()),
-    }
-}
-
-fn read(file: &Path) -> Result<String, Failure> {
-    if file == Path::new("-") {
-        let mut text = String::new();
-        io::stdin().read_to_string(&mut text)?;
-        return Ok(text);
-    }
-    fs::read_to_string(file).map_err(|error| Failure::from(error).of(file.display()))
 }

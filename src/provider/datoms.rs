@@ -66,7 +66,7 @@ impl DatomTable {
     pub(crate) fn terms(db: Db, pattern: &Components, native: Option<ValueType>) -> Self {
         let v = native.map_or(Column::Encoded, Column::Typed);
         let columns = [Column::E, Column::AttributeId, v, Column::Tx, Column::Added];
-        let schema = columns::terms_schema(&columns);
+        let schema = columns::terms_schema(columns);
         let access = Access::to(&db, pattern);
         Self {
             db,

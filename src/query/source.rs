@@ -83,6 +83,12 @@ impl Facts for DbSource {
         self.db.ident(Entid(entity)).cloned()
     }
 
+    fn references(&self) -> Vec<i64> {
+        let attributes = self.db.schema().attributes();
+        let references = attributes.filter(|known| known.value_type == ValueType::Ref);
+        references.map(|known| known.id.0).collect()
+    }
+
     async fn lookup(&self, attribute: i64, value: &Term) -> Result<Option<i64>, SourceError> {
         let id = Entid(attribute);
         let known = self.db.schema().attribute(id);

@@ -66,11 +66,17 @@ mod tests {
     #[test]
     fn numbers_find_the_equal_value_of_a_type_or_none() {
         let value = |term: Term, value_type| value_equal_to(&term, value_type);
-        assert_eq!(value(Term::Double(5.0), ValueType::Long), Some(Value::Long(5)));
+        assert_eq!(
+            value(Term::Double(5.0), ValueType::Long),
+            Some(Value::Long(5))
+        );
         assert_eq!(value(Term::Double(5.5), ValueType::Long), None);
         assert_eq!(value(Term::Long(5), ValueType::Double), Value::double(5.0));
         assert_eq!(value(Term::Double(0.1), ValueType::Float), None);
-        assert_eq!(value(Term::Double(0.5), ValueType::Float), Value::float(0.5));
+        assert_eq!(
+            value(Term::Double(0.5), ValueType::Float),
+            Value::float(0.5)
+        );
         assert_eq!(value(Term::String("5".into()), ValueType::Long), None);
     }
 }

@@ -7,11 +7,15 @@ mod concurrency;
 #[cfg(feature = "cli")]
 mod conformance;
 mod crash;
+#[cfg(feature = "cli")]
+mod datalog;
 #[cfg(feature = "query")]
 mod differential;
 #[cfg(feature = "query")]
 mod federation;
 mod formats;
+#[cfg(feature = "query")]
+mod shapes;
 mod support;
 mod tidy;
 mod time_travel;

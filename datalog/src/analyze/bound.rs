@@ -211,6 +211,8 @@ pub struct FactGoal {
     pub a: AttributeSlot,
     /// The value.
     pub v: Slot,
+    /// The entity that the value names where the attribute, which is not known, is a reference.
+    pub v_entity: Option<i64>,
     /// The transaction.
     pub tx: Slot,
     /// Whether it was asserted.

@@ -57,9 +57,9 @@ impl<'a> RuleBook<'a> {
         book.groups = groups(&edges);
         for (number, edges) in edges.iter().enumerate() {
             let group = book.groups[number];
-            let inside = edges
-                .iter()
-                .find(|(to, negated)| negated.is_some() && group.is_some() && book.groups[*to] == group);
+            let inside = edges.iter().find(|(to, negated)| {
+                negated.is_some() && group.is_some() && book.groups[*to] == group
+            });
             if let Some(&(to, Some(span))) = inside {
                 return Err(Error::new(
                     format!(
@@ -335,17 +335,16 @@ impl Analysis<'_> {
         });
         let mut bound = Vec::with_capacity(branches.len());
         for branch in branches {
-            let parameters = branch
-                .required
-                .iter()
-                .map(Variable::as_str)
-                .chain(branch.free.iter().map(|head| match head {
-                    HeadArgument::Variable(variable, _) => variable.as_str(),
-                    HeadArgument::Constant(_) => "constant",
-                }));
-            let parameters: Vec<VarId> = parameters
-                .map(|name| self.fresh(name))
-                .collect();
+            let parameters =
+                branch
+                    .required
+                    .iter()
+                    .map(Variable::as_str)
+                    .chain(branch.free.iter().map(|head| match head {
+                        HeadArgument::Variable(variable, _) => variable.as_str(),
+                        HeadArgument::Constant(_) => "constant",
+                    }));
+            let parameters: Vec<VarId> = parameters.map(|name| self.fresh(name)).collect();
             let goals = self.branch(branch, &parameters, source)?;
             bound.push(Branch {
                 head: parameters.into_iter().map(Slot::Var).collect(),

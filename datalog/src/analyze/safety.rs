@@ -194,9 +194,7 @@ impl Checker<'_> {
     fn inside(&self, goal: &Goal, known: &HashSet<VarId>) -> Result<(), Error> {
         match goal {
             Goal::Not { goals, .. } => self.conjunction(goals, known.clone()).map(drop),
-            Goal::Or {
-                free, branches, ..
-            } => {
+            Goal::Or { free, branches, .. } => {
                 for branch in branches {
                     let bound = self.conjunction(branch, known.clone())?;
                     if let Some(var) = free.iter().find(|var| !bound.contains(var)) {
@@ -248,8 +246,14 @@ impl Checker<'_> {
     /// An error at some goals, in the text that they come from.
     fn error(&self, message: String, goals: &[Goal]) -> Error {
         let span = span_of(goals);
-        let in_rules = goals.iter().any(|goal| matches!(goal, Goal::Call(call) if call.in_rules));
-        let text = if in_rules { self.rules } else { &self.query.text };
+        let in_rules = goals
+            .iter()
+            .any(|goal| matches!(goal, Goal::Call(call) if call.in_rules));
+        let text = if in_rules {
+            self.rules
+        } else {
+            &self.query.text
+        };
         Error::new(message, span, text)
     }
 }
@@ -268,7 +272,11 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
         }
         Goal::Call(call) => Needs {
             needs: call.arguments.iter().filter_map(Slot::var).collect(),
-            binds: call.binding.iter().flat_map(|t| t.vars()).collect(),
+            binds: call
+                .binding
+                .iter()
+                .flat_map(super::bound::Target::vars)
+                .collect(),
         },
         Goal::GetElse {
             entity, binding, ..

@@ -11,6 +11,10 @@
 //!
 //! An `or` around a recursive call is multiplied out, so that every rule is a conjunction.
 
+mod infer;
+mod magic;
+mod order;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -19,9 +23,7 @@ use datafusion::common::{DFSchema, Result, plan_err};
 use datafusion::logical_expr::{Extension, LogicalPlan, LogicalPlanBuilder};
 
 use super::FixpointNode;
-use super::program::{
-    Atom, Call, Cell, Derived, Input, Literal, Probe, Program, RelationId, Rule, Seeds, Variant,
-};
+use super::program::{Derived, Input, Probe, Program, Seeds};
 use crate::bound::{AttributeSlot, CallGoal, FactGoal, Goal, Slot, Target, VarId};
 use crate::column::{ColumnType, Kinds};
 use crate::lower::{Lowering, Relation};
@@ -69,7 +71,7 @@ struct Compiler<'l, 'q> {
     attributes: BTreeMap<(u32, i64), usize>,
 }
 
-impl<'q> Lowering<'q> {
+impl Lowering<'_> {
     /// The relation of a call of a recursive rule, joined with what is around it.
     pub(crate) fn rule(
         &self,
@@ -101,7 +103,7 @@ impl<'q> Lowering<'q> {
             .zip(&bound)
             .any(|(slot, bound)| *bound && slot.var().is_some());
         let current = if needs_current {
-            current.map(|current| self.share(current))
+            current.map(Self::share)
         } else {
             current
         };
@@ -116,8 +118,8 @@ impl<'q> Lowering<'q> {
         let answer = compiler.predicate(program, predicate)?;
         let compiled = compiler.finish(answer, &bound, seed_types)?;
         plans.extend(compiled.1);
-        let fixpoint = self.fixpoint(compiled.0, plans)?;
-        let relation = self.called(fixpoint.0, &fixpoint.1, &arguments)?;
+        let fixpoint = Self::fixpoint(compiled.0, plans)?;
+        let relation = Self::called(fixpoint.0, &fixpoint.1, &arguments)?;
         match current {
             Some(current) => self.join(current, relation),
             None => Ok(relation),
@@ -141,7 +143,7 @@ impl<'q> Lowering<'q> {
         }
         let base = match current {
             Some(current) if !vars.is_empty() => self.seed(current, &vars)?,
-            _ => self.unit()?,
+            _ => Self::unit()?,
         };
         let mut expressions = Vec::with_capacity(slots.len());
         let mut types = Vec::with_capacity(slots.len());
@@ -150,7 +152,10 @@ impl<'q> Lowering<'q> {
                 Slot::Constant(term) => self.constant_column(VarId(u32::MAX), term),
                 Slot::Var(var) => {
                     let column_type = base.column(*var).unwrap_or(ColumnType::new(Kinds::ANY));
-                    (column_type, crate::lower::column(crate::lower::name_of(*var)))
+                    (
+                        column_type,
+                        crate::lower::column(crate::lower::name_of(*var)),
+                    )
                 }
                 Slot::Blank => return plan_err!("a blank cannot be bound"),
             };
@@ -165,7 +170,6 @@ impl<'q> Lowering<'q> {
 
     /// The node, and the types of its columns `c0`, `c1` and so on.
     fn fixpoint(
-        &self,
         program: Program,
         plans: Vec<LogicalPlan>,
     ) -> Result<(LogicalPlan, Vec<ColumnType>)> {
@@ -241,9 +245,9 @@ impl<'l, 'q> Compiler<'l, 'q> {
             all = all
                 .iter()
                 .flat_map(|before| {
-                    choices.iter().map(move |choice| {
-                        before.iter().chain(choice).cloned().collect::<Vec<_>>()
-                    })
+                    choices
+                        .iter()
+                        .map(move |choice| before.iter().chain(choice).cloned().collect::<Vec<_>>())
                 })
                 .collect();
         }
@@ -282,7 +286,9 @@ impl<'l, 'q> Compiler<'l, 'q> {
                     vec![Lit::Input(input, vec![entity, Slot::Blank])],
                 );
                 let bound = match binding {
-                    Target::Var(var) => Lit::Same(self.lowering.slot(&Slot::Var(*var)), Slot::Var(value)),
+                    Target::Var(var) => {
+                        Lit::Same(self.lowering.slot(&Slot::Var(*var)), Slot::Var(value))
+                    }
                     _ => {
                         return plan_err!("get-else in a recursive rule binds one variable");
                     }
@@ -325,7 +331,10 @@ impl<'l, 'q> Compiler<'l, 'q> {
 
     fn fact(&mut self, fact: &'q FactGoal, goal: &'q Goal) -> Result<Lit<'q>> {
         let plain = matches!(fact.tx, Slot::Blank)
-            && matches!(&fact.added, Slot::Blank | Slot::Constant(Term::Boolean(true)));
+            && matches!(
+                &fact.added,
+                Slot::Blank | Slot::Constant(Term::Boolean(true))
+            );
         let history = match &self.lowering.context.sources[fact.source.0 as usize] {
             QuerySource::Database(database) => database.is_history(),
             QuerySource::Collection(_) => true,
@@ -354,6 +363,7 @@ impl<'l, 'q> Compiler<'l, 'q> {
             e: Slot::Var(e),
             a: AttributeSlot::Known(attribute.clone()),
             v: Slot::Var(v),
+            v_entity: None,
             tx: Slot::Blank,
             added: Slot::Blank,
             span: Span::default(),
@@ -411,12 +421,11 @@ impl<'l, 'q> Compiler<'l, 'q> {
         let mut seeds = None;
         if bound.iter().any(|bound| *bound) {
             let factored = self.factored(answer, bound);
-            let (relation, kept, copies) = match factored {
-                Some(relation) => (Some(relation), bound.to_vec(), 2),
-                None => {
-                    let (relation, kept) = self.magic(answer, bound)?;
-                    (relation, kept, 1)
-                }
+            let (relation, kept, copies) = if let Some(relation) = factored {
+                (Some(relation), bound.to_vec(), 2)
+            } else {
+                let (relation, kept) = self.magic(answer, bound)?;
+                (relation, kept, 1)
             };
             // The rules may hand on less than the call binds.
             let columns = bound.iter().zip(&kept).filter(|(bound, _)| **bound);
@@ -448,567 +457,6 @@ impl<'l, 'q> Compiler<'l, 'q> {
             answer,
         };
         Ok((program, self.plans))
-    }
-
-    /// Left-linear rules in place of right-linear ones; the relation of the seeds, if that is what the
-    /// rules are.
-    fn factored(&mut self, answer: usize, bound: &[bool]) -> Option<usize> {
-        let calls_others = self
-            .clauses
-            .iter()
-            .flat_map(|clause| &clause.body)
-            .any(|lit| matches!(lit, Lit::Derived(place, _) if *place != answer));
-        if calls_others || self.derived.len() != 1 {
-            return None;
-        }
-        for clause in &self.clauses {
-            let mut calls = clause.body.iter().filter_map(|lit| match lit {
-                Lit::Derived(_, slots) => Some(slots),
-                _ => None,
-            });
-            let Some(call) = calls.next() else { continue };
-            if calls.next().is_some() {
-                return None;
-            }
-            // Free arguments are handed on, and nothing else looks at them.
-            let mut others: HashSet<VarId> = HashSet::new();
-            for lit in &clause.body {
-                if !matches!(lit, Lit::Derived(..)) {
-                    others.extend(vars_of(lit));
-                }
-            }
-            let places = || clause.arguments.iter().zip(call).zip(bound);
-            let bound_vars: HashSet<VarId> = places()
-                .filter(|(_, bound)| **bound)
-                .flat_map(|((head, call), _)| head.var().into_iter().chain(call.var()))
-                .collect();
-            let free: Vec<VarId> = places()
-                .filter(|(_, bound)| !**bound)
-                .filter_map(|((head, _), _)| head.var())
-                .collect();
-            let handed_on = places().filter(|(_, bound)| !**bound).all(|((head, call), _)| {
-                head == call
-                    && head.var().is_some_and(|var| {
-                        !others.contains(&var) && !bound_vars.contains(&var)
-                    })
-            });
-            let distinct = free.iter().collect::<HashSet<_>>().len() == free.len();
-            if !handed_on || !distinct {
-                return None;
-            }
-            // What is asked next must follow from what was asked and the rest of the body.
-            let mut known: HashSet<VarId> = pick(&clause.arguments, bound)
-                .iter()
-                .filter_map(Slot::var)
-                .collect();
-            let rest: Vec<Lit<'q>> = clause
-                .body
-                .iter()
-                .filter(|lit| !matches!(lit, Lit::Derived(..)))
-                .cloned()
-                .collect();
-            self.order(&rest, &known).ok()?;
-            known.extend(others);
-            let asks = pick(call, bound);
-            if !asks.iter().filter_map(Slot::var).all(|var| known.contains(&var)) {
-                return None;
-            }
-        }
-        let width = bound.iter().filter(|bound| **bound).count();
-        let reached = self.derived.len();
-        self.derived.push(Derived {
-            name: format!("{}-reached", self.derived[answer].name).into(),
-            arity: 2 * width,
-        });
-        let clauses = std::mem::take(&mut self.clauses);
-        for mut clause in clauses {
-            let from: Vec<Slot> = (0..width)
-                .map(|_| Slot::Var(self.lowering.temporary()))
-                .collect();
-            let own = pick(&clause.arguments, bound);
-            let begin = Lit::Derived(reached, from.iter().chain(&own).cloned().collect());
-            let call = clause.body.iter().position(|lit| matches!(lit, Lit::Derived(..)));
-            match call.map(|at| clause.body.remove(at)) {
-                Some(Lit::Derived(_, slots)) => {
-                    let next = pick(&slots, bound);
-                    clause.body.insert(0, begin);
-                    self.clauses.push(Clause {
-                        head: reached,
-                        arguments: from.into_iter().chain(next).collect(),
-                        body: clause.body,
-                    });
-                }
-                _ => {
-                    let mut from = from.into_iter();
-                    for (argument, bound) in clause.arguments.iter_mut().zip(bound) {
-                        if *bound && let Some(seed) = from.next() {
-                            *argument = seed;
-                        }
-                    }
-                    clause.body.insert(0, begin);
-                    self.clauses.push(clause);
-                }
-            }
-        }
-        Some(reached)
-    }
-
-    /// Rules that derive only what is asked for; the relation of what is asked of the answer, unless
-    /// every rule must ask for all of it, and by which parameters one can ask.
-    fn magic(&mut self, answer: usize, bound: &[bool]) -> Result<(Option<usize>, Vec<bool>)> {
-        let mut adorned: Vec<Option<Vec<bool>>> = vec![None; self.derived.len()];
-        adorned[answer] = Some(bound.to_vec());
-        loop {
-            let before = adorned.clone();
-            for clause in &self.clauses {
-                let Some(own) = adorned[clause.head].clone() else {
-                    continue;
-                };
-                let mut known = known_at(&clause.arguments, &own);
-                for at in self.order(&clause.body, &known)? {
-                    let lit = &clause.body[at];
-                    if let Lit::Derived(place, slots) = lit {
-                        let here: Vec<bool> = slots
-                            .iter()
-                            .map(|slot| match slot {
-                                Slot::Constant(_) => true,
-                                Slot::Var(var) => known.contains(var),
-                                Slot::Blank => false,
-                            })
-                            .collect();
-                        match &mut adorned[*place] {
-                            Some(known) => {
-                                for (known, here) in known.iter_mut().zip(here) {
-                                    *known &= here;
-                                }
-                            }
-                            none => *none = Some(here),
-                        }
-                    }
-                    known.extend(vars_of(lit));
-                }
-            }
-            if adorned == before {
-                break;
-            }
-        }
-        for (place, required) in self.required.iter().enumerate() {
-            let Some(own) = &adorned[place] else { continue };
-            if required.iter().zip(own).any(|(required, bound)| *required && !bound) {
-                return plan_err!(
-                    "insufficient bindings: {} is called without its required arguments",
-                    self.derived[place].name
-                );
-            }
-        }
-        let mut asked: Vec<Option<usize>> = Vec::with_capacity(adorned.len());
-        for (place, own) in adorned.iter().enumerate() {
-            let width = own.iter().flatten().filter(|bound| **bound).count();
-            asked.push((width > 0).then(|| {
-                self.derived.push(Derived {
-                    name: format!("{}-asked", self.derived[place].name).into(),
-                    arity: width,
-                });
-                self.derived.len() - 1
-            }));
-        }
-        let clauses = std::mem::take(&mut self.clauses);
-        for clause in clauses {
-            let Some(own) = &adorned[clause.head] else {
-                continue;
-            };
-            let order = self.order(&clause.body, &known_at(&clause.arguments, own))?;
-            let begin = asked[clause.head]
-                .map(|relation| Lit::Derived(relation, pick(&clause.arguments, own)));
-            let mut prefix: Vec<Lit<'q>> = begin.into_iter().collect();
-            for at in order {
-                let lit = &clause.body[at];
-                if let Lit::Derived(place, slots) = lit
-                    && let (Some(relation), Some(theirs)) = (asked[*place], &adorned[*place])
-                {
-                    let arguments = pick(slots, theirs);
-                    let same = matches!(
-                        &prefix[..],
-                        [Lit::Derived(own, asks)] if *own == relation && *asks == arguments
-                    );
-                    if !same {
-                        self.clauses.push(Clause {
-                            head: relation,
-                            arguments,
-                            body: prefix.clone(),
-                        });
-                    }
-                }
-                prefix.push(lit.clone());
-            }
-            self.clauses.push(Clause {
-                body: prefix,
-                ..clause
-            });
-        }
-        let kept = adorned[answer].clone().unwrap_or_default();
-        Ok((asked[answer], kept))
-    }
-
-    /// The types of the columns of derived relations.
-    fn types(&self, seeds: Option<&Seeds>) -> Vec<Vec<ColumnType>> {
-        let none = ColumnType::new(Kinds::NONE);
-        let mut types: Vec<Vec<ColumnType>> = self
-            .derived
-            .iter()
-            .map(|derived| vec![none; derived.arity])
-            .collect();
-        if let Some((seeds, relation)) = seeds.and_then(|seeds| Some((seeds, seeds.relation?))) {
-            for (at, column) in types[relation].iter_mut().enumerate() {
-                *column = seeds.columns[seeds.places[at % seeds.places.len()]];
-            }
-        }
-        loop {
-            let before = types.clone();
-            for clause in &self.clauses {
-                let mut vars = HashMap::new();
-                // Twice, so that what is bound late is seen by what stands early.
-                for _ in 0..2 {
-                    for lit in &clause.body {
-                        self.infer(lit, &types, &mut vars);
-                    }
-                }
-                for (at, slot) in clause.arguments.iter().enumerate() {
-                    let own = match slot {
-                        Slot::Constant(term) => ColumnType::new(Kinds::of_term(term)),
-                        Slot::Var(var) => vars.get(var).copied().unwrap_or(none),
-                        Slot::Blank => ColumnType::new(Kinds::ANY),
-                    };
-                    let column = &mut types[clause.head][at];
-                    *column = column.or(own);
-                }
-            }
-            if types == before {
-                return types;
-            }
-        }
-    }
-
-    fn infer(
-        &self,
-        lit: &Lit<'q>,
-        types: &[Vec<ColumnType>],
-        vars: &mut HashMap<VarId, ColumnType>,
-    ) {
-        let mut meet = |slot: &Slot, column: ColumnType| {
-            if let Slot::Var(var) = slot {
-                vars.entry(*var)
-                    .and_modify(|known| {
-                        *known = if known.kinds.is_empty() {
-                            column
-                        } else {
-                            known.joined(column)
-                        };
-                    })
-                    .or_insert(column);
-            }
-        };
-        match lit {
-            Lit::Derived(place, slots) => {
-                for (slot, column) in slots.iter().zip(&types[*place]) {
-                    meet(slot, *column);
-                }
-            }
-            Lit::Input(input, slots) => {
-                for (slot, column) in slots.iter().zip(&self.inputs[*input].columns) {
-                    meet(slot, *column);
-                }
-            }
-            Lit::Call(call) => {
-                let kinds: Vec<Kinds> = call
-                    .arguments
-                    .iter()
-                    .map(|slot| match slot {
-                        Slot::Var(var) => match vars.get(var) {
-                            Some(column) if column.attribute_of.is_none() => column.kinds,
-                            Some(_) => Kinds::ANY,
-                            None => self
-                                .lowering
-                                .constant(*var)
-                                .map_or(Kinds::NONE, Kinds::of_term),
-                        },
-                        Slot::Constant(term) => Kinds::of_term(term),
-                        Slot::Blank => Kinds::ANY,
-                    })
-                    .collect();
-                match &call.binding {
-                    Some(Target::Var(var)) => {
-                        let kinds = crate::lower::result_kinds(&call.name, &kinds);
-                        vars.entry(*var)
-                            .and_modify(|known| {
-                                if known.kinds.is_empty() {
-                                    known.kinds = kinds;
-                                }
-                            })
-                            .or_insert(ColumnType::new(kinds));
-                    }
-                    Some(target) => {
-                        for var in target.vars() {
-                            vars.entry(var).or_insert(ColumnType::new(Kinds::ANY));
-                        }
-                    }
-                    None => {}
-                }
-            }
-            Lit::Bind(term, target, _) => {
-                for var in target.vars() {
-                    let kinds = match target {
-                        Target::Var(_) => Kinds::of_term(term),
-                        _ => Kinds::ANY,
-                    };
-                    vars.entry(var)
-                        .and_modify(|known| known.kinds = known.kinds.or(kinds))
-                        .or_insert(ColumnType::new(kinds));
-                }
-            }
-            Lit::Same(left, right) => {
-                let known = |slot: &Slot, vars: &HashMap<VarId, ColumnType>| match slot {
-                    Slot::Var(var) => vars.get(var).copied(),
-                    Slot::Constant(term) => Some(ColumnType::new(Kinds::of_term(term))),
-                    Slot::Blank => None,
-                };
-                for (to, from) in [(left, right), (right, left)] {
-                    if let (Slot::Var(var), Some(column)) = (to, known(from, vars)) {
-                        vars.entry(*var).or_insert(column);
-                    }
-                }
-            }
-            Lit::Not(..) => {}
-            Lit::Or(branches) => {
-                let mut union: HashMap<VarId, ColumnType> = HashMap::new();
-                for branch in branches {
-                    let mut own = vars.clone();
-                    for _ in 0..2 {
-                        for lit in branch {
-                            self.infer(lit, types, &mut own);
-                        }
-                    }
-                    for (var, column) in own {
-                        union
-                            .entry(var)
-                            .and_modify(|known| *known = known.or(column))
-                            .or_insert(column);
-                    }
-                }
-                for (var, column) in union {
-                    vars.entry(var).or_insert(column);
-                }
-            }
-        }
-    }
-
-    /// The order in which a body runs when some variables are known.
-    fn order(&self, body: &[Lit<'q>], known: &HashSet<VarId>) -> Result<Vec<usize>> {
-        let mut known = known.clone();
-        let mut rest: Vec<usize> = (0..body.len()).collect();
-        let mut order = Vec::with_capacity(body.len());
-        while !rest.is_empty() {
-            let best = rest
-                .iter()
-                .enumerate()
-                .filter_map(|(place, at)| Some((self.rank(&body[*at], &known)?, place)))
-                .min();
-            let Some((_, place)) = best else {
-                return plan_err!("a clause of a recursive rule never comes to have what it needs");
-            };
-            let at = rest.remove(place);
-            known.extend(vars_of(&body[at]));
-            order.push(at);
-        }
-        Ok(order)
-    }
-
-    /// How late a literal should run; `None` if it cannot yet.
-    fn rank(&self, lit: &Lit<'q>, known: &HashSet<VarId>) -> Option<u32> {
-        let is_known = |slot: &Slot| match slot {
-            Slot::Var(var) => known.contains(var) || self.lowering.constant(*var).is_some(),
-            Slot::Constant(_) => true,
-            Slot::Blank => false,
-        };
-        let atom = |slots: &[Slot], connected: u32, alone: u32| {
-            if slots.iter().all(is_known) {
-                1
-            } else if slots.iter().any(is_known) || slots.is_empty() {
-                connected
-            } else {
-                alone
-            }
-        };
-        match lit {
-            Lit::Call(call) => call.arguments.iter().all(is_known).then_some(0),
-            Lit::Bind(..) => Some(0),
-            Lit::Same(left, right) => (is_known(left) || is_known(right)).then_some(0),
-            Lit::Not(join, inside) => {
-                let ready = join.iter().all(|var| is_known(&Slot::Var(*var)));
-                (ready && self.order(inside, known).is_ok()).then_some(2)
-            }
-            Lit::Input(_, slots) => Some(atom(slots, 3, 8)),
-            Lit::Derived(_, slots) => Some(atom(slots, 5, 7)),
-            Lit::Or(branches) => branches
-                .iter()
-                .all(|branch| self.order(branch, known).is_ok())
-                .then_some(4),
-        }
-    }
-
-    // Registers.
-
-    fn rule(&self, clause: &Clause<'q>) -> Result<Rule> {
-        let mut registers = Registers::default();
-        let arguments = clause
-            .arguments
-            .iter()
-            .map(|slot| registers.cell(slot))
-            .collect();
-        let recursive: Vec<usize> = (0..clause.body.len())
-            .filter(|at| matches!(clause.body[*at], Lit::Derived(..)))
-            .collect();
-        let mut variants = Vec::new();
-        for &delta in &recursive {
-            let rest: Vec<Lit<'q>> = (0..clause.body.len())
-                .filter(|at| *at != delta)
-                .map(|at| clause.body[at].clone())
-                .collect();
-            let Lit::Derived(place, slots) = &clause.body[delta] else {
-                continue;
-            };
-            let known: HashSet<VarId> = slots.iter().filter_map(Slot::var).collect();
-            variants.push(Variant {
-                delta: Some(Atom {
-                    relation: RelationId::Derived(*place),
-                    cells: slots.iter().map(|slot| registers.cell(slot)).collect(),
-                }),
-                steps: self.body(&rest, &known, &mut registers)?,
-            });
-        }
-        if recursive.is_empty() {
-            variants.push(Variant {
-                delta: None,
-                steps: self.body(&clause.body, &HashSet::new(), &mut registers)?,
-            });
-        }
-        Ok(Rule {
-            head: clause.head,
-            arguments,
-            registers: registers.0.len(),
-            variants,
-        })
-    }
-
-    fn body(
-        &self,
-        body: &[Lit<'q>],
-        known: &HashSet<VarId>,
-        registers: &mut Registers,
-    ) -> Result<Vec<Literal>> {
-        let mut known = known.clone();
-        let mut steps = Vec::with_capacity(body.len());
-        for at in self.order(body, &known)? {
-            let lit = &body[at];
-            steps.push(self.literal(lit, &known, registers)?);
-            known.extend(vars_of(lit));
-        }
-        Ok(steps)
-    }
-
-    fn literal(
-        &self,
-        lit: &Lit<'q>,
-        known: &HashSet<VarId>,
-        registers: &mut Registers,
-    ) -> Result<Literal> {
-        let mut atom = |relation, slots: &[Slot]| {
-            let slots = slots.iter().map(|slot| self.lowering.slot(slot));
-            Literal::Atom(Atom {
-                relation,
-                cells: slots.map(|slot| registers.cell(&slot)).collect(),
-            })
-        };
-        Ok(match lit {
-            Lit::Derived(place, slots) => atom(RelationId::Derived(*place), slots),
-            Lit::Input(input, slots) => atom(RelationId::Input(*input), slots),
-            Lit::Call(call) => {
-                let arguments = call.arguments.iter().map(|slot| {
-                    let attributes = match slot {
-                        Slot::Var(var) => self.lowering.shown(*var, &call.name),
-                        _ => crate::lower::Attributes::Ids,
-                    };
-                    (registers.cell(&self.lowering.slot(slot)), attributes)
-                });
-                let arguments: Vec<_> = arguments.collect();
-                Literal::Call(Box::new(Call {
-                    function: call.function.clone(),
-                    arguments,
-                    binding: call.binding.as_ref().map(|target| registers.target(target)),
-                    quote: self.lowering.quote(call.span, call.in_rules),
-                }))
-            }
-            Lit::Bind(term, target, span) => {
-                let Some(identity) = self.lowering.context.functions.get("identity") else {
-                    return plan_err!("identity is missing");
-                };
-                Literal::Call(Box::new(Call {
-                    function: identity.clone(),
-                    arguments: vec![(
-                        Cell::Constant(term.clone()),
-                        crate::lower::Attributes::Ids,
-                    )],
-                    binding: Some(registers.target(target)),
-                    quote: self.lowering.quote(*span, true),
-                }))
-            }
-            Lit::Same(left, right) => Literal::Same(
-                registers.cell(&self.lowering.slot(left)),
-                registers.cell(&self.lowering.slot(right)),
-            ),
-            Lit::Not(_, inside) => Literal::Not(self.body(inside, known, registers)?),
-            Lit::Or(branches) => {
-                let mut all = Vec::with_capacity(branches.len());
-                for branch in branches {
-                    all.push(self.body(branch, known, registers)?);
-                }
-                Literal::Or(all)
-            }
-        })
-    }
-}
-
-/// The registers of a rule, by variable.
-#[derive(Default)]
-struct Registers(HashMap<VarId, usize>);
-
-impl Registers {
-    fn register(&mut self, var: VarId) -> usize {
-        let next = self.0.len();
-        *self.0.entry(var).or_insert(next)
-    }
-
-    fn cell(&mut self, slot: &Slot) -> Cell {
-        match slot {
-            Slot::Var(var) => Cell::Register(self.register(*var)),
-            Slot::Constant(term) => Cell::Constant(term.clone()),
-            Slot::Blank => Cell::Blank,
-        }
-    }
-
-    /// A target whose variables are registers.
-    fn target(&mut self, target: &Target) -> Target {
-        match target {
-            Target::Ignore => Target::Ignore,
-            Target::Var(var) => {
-                let register = self.register(*var);
-                Target::Var(VarId(u32::try_from(register).unwrap_or(u32::MAX)))
-            }
-            Target::Tuple(parts) => {
-                Target::Tuple(parts.iter().map(|part| self.target(part)).collect())
-            }
-            Target::Each(part) => Target::Each(Box::new(self.target(part))),
-        }
     }
 }
 
@@ -1053,4 +501,3 @@ fn pick(arguments: &[Slot], bound: &[bool]) -> Vec<Slot> {
     let bound = arguments.iter().zip(bound).filter(|(_, bound)| **bound);
     bound.map(|(slot, _)| slot.clone()).collect()
 }
-

@@ -18,6 +18,9 @@ const BATCH: usize = 4096;
 /// Rounds at most: a recursion that counts upward for ever is told apart from a long chain by this.
 const ROUNDS_MAX: u64 = 1 << 24;
 
+/// Rows that rules derive at most, all relations together.
+const ROWS_MAX: usize = 1 << 27;
+
 /// Look-ups in a database are worth it up to one in so many of its facts.
 const PROBE_SHARE: u64 = 8;
 /// Look-ups that are made in any case.
@@ -73,11 +76,7 @@ impl Bindings {
     }
 
     fn len(&self) -> usize {
-        if self.width == 0 {
-            self.cells.len()
-        } else {
-            self.cells.len() / self.width
-        }
+        self.cells.len().checked_div(self.width).unwrap_or(0)
     }
 
     fn rows(&self) -> impl Iterator<Item = &[u32]> {
@@ -202,6 +201,9 @@ impl<'p, I: Inputs> Engine<'p, I> {
     fn account(&mut self) -> Result<()> {
         if self.interner.is_full() {
             return resources_err!("a recursive rule makes more than four billion terms");
+        }
+        if self.derived.iter().map(Rows::len).sum::<usize>() > ROWS_MAX {
+            return resources_err!("a recursive rule makes more than {ROWS_MAX} rows");
         }
         let given = self.given.iter().map(|given| given.rows.bytes());
         let derived = self.derived.iter().map(Rows::bytes);

@@ -130,11 +130,8 @@ impl Rows {
     }
 
     pub(super) fn len(&self) -> usize {
-        if self.arity == 0 {
-            usize::from(self.unit)
-        } else {
-            self.cells.len() / self.arity
-        }
+        let rows = self.cells.len().checked_div(self.arity);
+        rows.unwrap_or(usize::from(self.unit))
     }
 
     pub(super) fn row(&self, at: usize) -> &[u32] {

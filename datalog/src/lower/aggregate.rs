@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use datafusion::common::Result;
-use datafusion::functions_aggregate::expr_fn::{avg, count, max, min};
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
+use datafusion::functions_aggregate::expr_fn::{avg, count, max, min};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
 
 use super::function::{Job, Operand, apply};
@@ -79,7 +79,7 @@ impl Lowering<'_> {
                     outputs.push((column(named(at)), column_type));
                 }
                 _ => {
-                    let key = self.key(column_type, column(name_of(var)), false);
+                    let key = Self::key(column_type, column(name_of(var)), false);
                     groups.push(key.alias(self.fresh("k")));
                     aggregates.push(min(column(name_of(var))).alias(named(at)));
                     outputs.push((column(named(at)), column_type));
@@ -117,7 +117,7 @@ impl Lowering<'_> {
         let double = ColumnType::of(TermType::Double);
         let native = match (&**name, repr) {
             ("count", _) if constants.is_empty() => Some((count(values.clone()), long)),
-            ("min", Repr::Mixed) | ("max", Repr::Mixed) => None,
+            ("min" | "max", Repr::Mixed) => None,
             ("min", _) if plain => Some((min(values.clone()), column_type)),
             ("max", _) if plain => Some((max(values.clone()), column_type)),
             ("sum", Repr::Int64) if plain => {
@@ -140,7 +140,10 @@ impl Lowering<'_> {
         let answer = apply(
             name,
             Job::Aggregate(function.clone(), constants.to_vec(), quote, repr),
-            vec![Operand::Column(column_type, self.attributes(column_type, false))],
+            vec![Operand::Column(
+                column_type,
+                self.attributes(column_type, false),
+            )],
             Repr::Mixed,
             !function.is_deterministic,
             vec![column(output)],

@@ -76,10 +76,7 @@ impl Atom {
         match self {
             Self::Star(star) => {
                 let values = star.attributes.iter().flat_map(|(_, slots)| slots);
-                values
-                    .chain([&star.e])
-                    .filter_map(Slot::var)
-                    .collect()
+                values.chain([&star.e]).filter_map(Slot::var).collect()
             }
             Self::Fact { goal, .. } => {
                 let slots = [&goal.e, &goal.v, &goal.tx, &goal.added];
@@ -110,7 +107,7 @@ impl Lowering<'_> {
                 Goal::Fact(fact) => {
                     let fact = self.substituted(fact);
                     if let Some(attribute) = self.starry(&fact) {
-                        self.into_star(&mut atoms, &fact, attribute);
+                        self.add_to_star(&mut atoms, &fact, attribute);
                     } else {
                         let rows = self.fact_rows(&fact);
                         atoms.push(Atom::Fact { goal: fact, rows });
@@ -182,7 +179,7 @@ impl Lowering<'_> {
         (plain && native && known && !history && !attribute.is_many).then(|| attribute.clone())
     }
 
-    fn into_star(&self, atoms: &mut Vec<Atom>, fact: &FactGoal, attribute: AttributeFacts) {
+    fn add_to_star(&self, atoms: &mut Vec<Atom>, fact: &FactGoal, attribute: AttributeFacts) {
         let rows = self.fact_rows(fact);
         let star = atoms.iter_mut().find_map(|atom| match atom {
             Atom::Star(star) if star.source == fact.source && star.e == fact.e => Some(star),
@@ -225,8 +222,7 @@ impl Lowering<'_> {
         for atom in atoms {
             if let Atom::Star(star) = atom {
                 let vars = star.attributes.iter().flat_map(|(_, slots)| slots);
-                let vars: HashSet<VarId> =
-                    vars.chain([&star.e]).filter_map(Slot::var).collect();
+                let vars: HashSet<VarId> = vars.chain([&star.e]).filter_map(Slot::var).collect();
                 for (var, values) in &given {
                     if vars.contains(var) {
                         #[expect(clippy::cast_precision_loss, reason = "an estimate")]
@@ -258,9 +254,7 @@ impl Lowering<'_> {
                     None => all,
                 }
             }
-            AttributeSlot::Var(_) | AttributeSlot::Blank => {
-                count(None, None).unwrap_or(100_000.0)
-            }
+            AttributeSlot::Var(_) | AttributeSlot::Blank => count(None, None).unwrap_or(100_000.0),
         };
         match fact.e {
             Slot::Constant(_) => rows.min(10.0),
@@ -275,13 +269,12 @@ impl Lowering<'_> {
 
     /// Rows of a plan whose columns are `c0`, `c1` and so on, as the arguments of a call.
     pub(crate) fn called(
-        &self,
         plan: LogicalPlan,
         columns: &[ColumnType],
         arguments: &[Slot],
     ) -> Result<Relation> {
         let vars: Vec<VarId> = arguments.iter().filter_map(Slot::var).collect();
-        let mut scan = Scan::over(self, LogicalPlanBuilder::from(plan));
+        let mut scan = Scan::over(LogicalPlanBuilder::from(plan));
         for (at, (column_type, slot)) in columns.iter().zip(arguments).enumerate() {
             scan.slot(&format!("c{at}"), *column_type, slot);
         }
@@ -335,11 +328,15 @@ impl Lowering<'_> {
         };
         let database = self.database(goal.source)?;
         let mut pattern = FactPattern {
-            v: goal.v.constant().cloned(),
+            v: goal
+                .v
+                .constant()
+                .filter(|_| goal.v_entity.is_none())
+                .cloned(),
             ..FactPattern::default()
         };
         let a = match &goal.a {
-            AttributeSlot::Unknown => return self.nothing(&vars),
+            AttributeSlot::Unknown => return Self::nothing(&vars),
             AttributeSlot::Known(attribute) => {
                 pattern.a = Some(attribute.id);
                 Slot::Blank
@@ -349,10 +346,12 @@ impl Lowering<'_> {
         };
         match &goal.e {
             Slot::Constant(Term::Long(e)) => pattern.e = Some(*e),
-            Slot::Constant(_) => return self.nothing(&vars),
+            Slot::Constant(_) => return Self::nothing(&vars),
             _ => {}
         }
-        let table = database.facts(&pattern).map_err(DataFusionError::External)?;
+        let table = database
+            .facts(&pattern)
+            .map_err(DataFusionError::External)?;
         let v_type = match &goal.a {
             AttributeSlot::Known(attribute) => ColumnType::of(attribute.value_type),
             _ => ColumnType::new(Kinds::ANY),
@@ -360,7 +359,12 @@ impl Lowering<'_> {
         let mut scan = Scan::new(self, table)?;
         scan.slot("e", ColumnType::of(TermType::Ref), &goal.e);
         scan.slot("a", ColumnType::attribute(goal.source), &a);
-        scan.slot("v", v_type, &goal.v);
+        match (goal.v_entity, &goal.v) {
+            (Some(entity), Slot::Constant(term)) => {
+                scan.named("v", v_type, term, entity, database.references());
+            }
+            _ => scan.slot("v", v_type, &goal.v),
+        }
         scan.slot("tx", ColumnType::of(TermType::Ref), &goal.tx);
         scan.slot("added", ColumnType::of(TermType::Boolean), &goal.added);
         let unique = match (&goal.a, database.is_history()) {
@@ -384,11 +388,14 @@ impl Lowering<'_> {
                 return exec_err!("a source is a collection of tuples; {tuple} is none");
             };
             let matches = elements.len() >= width
-                && slots.iter().zip(elements.iter()).all(|(slot, term)| match slot {
-                    Slot::Var(_) => *term != Term::Nil,
-                    Slot::Constant(wanted) => wanted == term,
-                    Slot::Blank => true,
-                });
+                && slots
+                    .iter()
+                    .zip(elements.iter())
+                    .all(|(slot, term)| match slot {
+                        Slot::Var(_) => *term != Term::Nil,
+                        Slot::Constant(wanted) => wanted == term,
+                        Slot::Blank => true,
+                    });
             if matches {
                 wide.push(elements);
             }
@@ -398,7 +405,7 @@ impl Lowering<'_> {
             .collect();
         let vars: Vec<VarId> = slots.iter().filter_map(Slot::var).collect();
         if wide.is_empty() {
-            return self.nothing(&vars);
+            return Self::nothing(&vars);
         }
         let mut types = Vec::with_capacity(places.len());
         for &at in &places {
@@ -408,9 +415,7 @@ impl Lowering<'_> {
                 .fold(Kinds::NONE, Kinds::or);
             types.push(ColumnType::new(kinds));
         }
-        let table = table_of(&types, wide.len(), |row, column| {
-            &wide[row][places[column]]
-        })?;
+        let table = table_of(&types, wide.len(), |row, column| &wide[row][places[column]])?;
         let mut scan = Scan::new(self, table)?;
         for (at, (column_type, place)) in types.iter().zip(&places).enumerate() {
             scan.slot(&format!("c{at}"), *column_type, &slots[*place]);
@@ -420,7 +425,7 @@ impl Lowering<'_> {
 
     pub(super) fn rows(&self, rows: &RowsGoal) -> Result<Relation> {
         if rows.rows.is_empty() {
-            return self.nothing(&rows.vars);
+            return Self::nothing(&rows.vars);
         }
         let mut types = Vec::with_capacity(rows.vars.len());
         for (at, var) in rows.vars.iter().enumerate() {
@@ -457,8 +462,7 @@ impl Atom {
 }
 
 /// A scan of a table under conditions, its columns named as variables.
-struct Scan<'a, 'b> {
-    lowering: &'a Lowering<'b>,
+struct Scan {
     plan: LogicalPlanBuilder,
     filters: Vec<Expr>,
     columns: Vec<(VarId, ColumnType, Expr)>,
@@ -466,16 +470,15 @@ struct Scan<'a, 'b> {
     empty: bool,
 }
 
-impl<'a, 'b> Scan<'a, 'b> {
-    fn new(lowering: &'a Lowering<'b>, table: Arc<dyn TableProvider>) -> Result<Self> {
+impl Scan {
+    fn new(lowering: &Lowering<'_>, table: Arc<dyn TableProvider>) -> Result<Self> {
         let name = lowering.fresh("t");
         let plan = LogicalPlanBuilder::scan(name, provider_as_source(table), None)?;
-        Ok(Self::over(lowering, plan))
+        Ok(Self::over(plan))
     }
 
-    fn over(lowering: &'a Lowering<'b>, plan: LogicalPlanBuilder) -> Self {
+    fn over(plan: LogicalPlanBuilder) -> Self {
         Self {
-            lowering,
             plan,
             filters: Vec::new(),
             columns: Vec::new(),
@@ -487,7 +490,7 @@ impl<'a, 'b> Scan<'a, 'b> {
     fn slot(&mut self, name: &str, column_type: ColumnType, slot: &Slot) {
         match slot {
             Slot::Blank => {}
-            Slot::Constant(term) => match self.lowering.equals(column_type, column(name), term) {
+            Slot::Constant(term) => match Lowering::equals(column_type, column(name), term) {
                 Some(filter) => self.filters.push(filter),
                 None => self.empty = true,
             },
@@ -497,12 +500,31 @@ impl<'a, 'b> Scan<'a, 'b> {
                     None => self.columns.push((*var, column_type, column(name))),
                     Some((_, other, expression)) => {
                         let plain = other.compares_plainly(column_type);
-                        let left = self.lowering.key(*other, expression.clone(), plain);
-                        let right = self.lowering.key(column_type, column(name), plain);
+                        let left = Lowering::key(*other, expression.clone(), plain);
+                        let right = Lowering::key(column_type, column(name), plain);
                         self.filters.push(left.eq(right));
                     }
                 }
             }
+        }
+    }
+
+    /// A value, or where the attribute is a reference, the entity that it names.
+    fn named(
+        &mut self,
+        name: &str,
+        column_type: ColumnType,
+        term: &Term,
+        entity: i64,
+        references: Vec<i64>,
+    ) {
+        let value = Lowering::equals(column_type, column(name), term);
+        let named = Lowering::equals(column_type, column(name), &Term::Long(entity));
+        let references = references.into_iter().map(lit).collect();
+        let named = named.map(|named| named.and(column("a").in_list(references, false)));
+        match value.into_iter().chain(named).reduce(Expr::or) {
+            Some(filter) => self.filters.push(filter),
+            None => self.empty = true,
         }
     }
 
@@ -534,14 +556,9 @@ impl<'a, 'b> Scan<'a, 'b> {
         }));
     }
 
-    fn finish(
-        self,
-        rows: f64,
-        unique: Option<Vec<VarId>>,
-        vars: &[VarId],
-    ) -> Result<Relation> {
+    fn finish(self, rows: f64, unique: Option<Vec<VarId>>, vars: &[VarId]) -> Result<Relation> {
         if self.empty {
-            return self.lowering.nothing(vars);
+            return Lowering::nothing(vars);
         }
         let mut plan = self.plan;
         if let Some(filter) = self.filters.into_iter().reduce(Expr::and) {
@@ -553,7 +570,7 @@ impl<'a, 'b> Scan<'a, 'b> {
             rows,
             unique: None,
         };
-        let mut relation = self.lowering.project(&scanned, self.columns)?;
+        let mut relation = Lowering::project(&scanned, self.columns)?;
         relation.unique = unique;
         Ok(relation)
     }
@@ -561,12 +578,7 @@ impl<'a, 'b> Scan<'a, 'b> {
 
 impl Lowering<'_> {
     /// The condition that a column is a term; `None` if it never is.
-    pub(super) fn equals(
-        &self,
-        column_type: ColumnType,
-        expression: Expr,
-        term: &Term,
-    ) -> Option<Expr> {
+    pub(super) fn equals(column_type: ColumnType, expression: Expr, term: &Term) -> Option<Expr> {
         let repr = column_type.repr();
         if repr != Repr::Mixed {
             if let Some(literal) = literal(term, repr) {
@@ -604,7 +616,11 @@ fn table_of<'t>(
             writer.push(term(row, at))?;
         }
         let array = writer.finish();
-        fields.push(Field::new(format!("c{at}"), repr.data_type(), array.null_count() > 0));
+        fields.push(Field::new(
+            format!("c{at}"),
+            repr.data_type(),
+            array.null_count() > 0,
+        ));
         arrays.push(array);
     }
     if types.is_empty() {

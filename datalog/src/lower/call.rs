@@ -3,14 +3,18 @@
 //! A comparison of columns of one representation is DataFusion's own, so that it can sink into a scan;
 //! everything else calls the function of terms row by row.
 
+use std::sync::Arc;
+
 use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlanBuilder, Operator, binary_expr, lit};
 
 use super::function::{Attributes, Job, Operand, apply};
-use super::{Lowering, Relation, column, name_of, not_null};
-use crate::analyze::bound::{AttributeSlot, CallGoal, FactGoal, RowsGoal, Slot, SourceId, Target, VarId};
-use crate::column::{ColumnType, Kinds, Repr, literal};
 use super::kinds::result_kinds;
+use super::{Lowering, Relation, column, name_of, not_null};
+use crate::analyze::bound::{
+    AttributeSlot, CallGoal, FactGoal, RowsGoal, Slot, SourceId, Target, VarId,
+};
+use crate::column::{ColumnType, Kinds, Repr, literal};
 use crate::plan_source::QuerySource;
 use crate::source::{AttributeFacts, TermType};
 use crate::span::Span;
@@ -25,14 +29,12 @@ impl Lowering<'_> {
         let slots: Vec<Slot> = call.arguments.iter().map(|slot| self.slot(slot)).collect();
         let Some(binding) = &call.binding else {
             let predicate = self.predicate(&relation, call)?;
-            let mut filtered = self.filter(relation, predicate)?;
+            let mut filtered = Self::filter(relation, predicate)?;
             filtered.rows = (filtered.rows / 3.0).max(1.0);
             return Ok(filtered);
         };
-        let constants: Option<Vec<Term>> = slots
-            .iter()
-            .map(|slot| slot.constant().cloned())
-            .collect();
+        let constants: Option<Vec<Term>> =
+            slots.iter().map(|slot| slot.constant().cloned()).collect();
         if let (Some(arguments), true) = (constants, call.function.is_deterministic) {
             let quote = self.quote(call.span, call.in_rules);
             let term = call
@@ -56,10 +58,8 @@ impl Lowering<'_> {
             return Ok(native);
         }
         let quote = self.quote(call.span, call.in_rules);
-        let constants: Option<Vec<Term>> = slots
-            .iter()
-            .map(|slot| slot.constant().cloned())
-            .collect();
+        let constants: Option<Vec<Term>> =
+            slots.iter().map(|slot| slot.constant().cloned()).collect();
         if let (Some(arguments), true) = (constants, call.function.is_deterministic) {
             let term = call
                 .function
@@ -116,13 +116,16 @@ impl Lowering<'_> {
     fn given<'s>(&self, relation: &Relation, slot: &'s Slot) -> Result<Given<'s>> {
         match slot {
             Slot::Constant(term) => Ok(Err(term)),
-            Slot::Var(var) => match relation.column(*var) {
-                Some(column_type) => Ok(Ok((column_type, column(name_of(*var))))),
-                None => datafusion::common::plan_err!(
-                    "{} is not bound",
-                    self.query.vars[var.0 as usize].name
-                ),
-            },
+            Slot::Var(var) => {
+                if let Some(column_type) = relation.column(*var) {
+                    Ok(Ok((column_type, column(name_of(*var)))))
+                } else {
+                    datafusion::common::plan_err!(
+                        "{} is not bound",
+                        self.query.vars[var.0 as usize].name
+                    )
+                }
+            }
             Slot::Blank => datafusion::common::plan_err!("an argument cannot be blank"),
         }
     }
@@ -134,7 +137,10 @@ impl Lowering<'_> {
         let is_keyword = |argument: &Given<'_>| match argument {
             Ok((column_type, _)) => {
                 column_type.attribute_of.is_none()
-                    && !column_type.kinds.and(Kinds::of(TermType::Keyword)).is_empty()
+                    && !column_type
+                        .kinds
+                        .and(Kinds::of(TermType::Keyword))
+                        .is_empty()
             }
             Err(term) => matches!(term, Term::Keyword(_)),
         };
@@ -156,7 +162,11 @@ impl Lowering<'_> {
 
     /// How a function sees a variable's attributes.
     pub(crate) fn shown(&self, var: VarId, function: &str) -> Attributes {
-        let source = self.query.vars.get(var.0 as usize).and_then(|info| info.attribute_of);
+        let source = self
+            .query
+            .vars
+            .get(var.0 as usize)
+            .and_then(|info| info.attribute_of);
         let column_type = source.map_or(ColumnType::new(Kinds::ANY), ColumnType::attribute);
         self.attributes(column_type, matches!(function, "=" | "==" | "not=" | "!="))
     }
@@ -165,23 +175,18 @@ impl Lowering<'_> {
     pub(super) fn attributes(&self, column_type: ColumnType, as_ids: bool) -> Attributes {
         let source = column_type.attribute_of.filter(|_| !as_ids);
         match source.map(|source| &self.context.sources[source.0 as usize]) {
-            Some(QuerySource::Database(database)) => Attributes::Idents(database.clone()),
+            Some(QuerySource::Database(database)) => Attributes::Idents(Arc::clone(database)),
             _ => Attributes::Ids,
         }
     }
 
     /// Binds what does not change from row to row.
-    fn bind_constant(
-        &self,
-        relation: Relation,
-        binding: &Target,
-        term: &Term,
-    ) -> Result<Relation> {
+    fn bind_constant(&self, relation: Relation, binding: &Target, term: &Term) -> Result<Relation> {
         let (vars, rows) = binding.take_apart(term);
         if vars.is_empty() {
             return if rows.is_empty() {
                 let own: Vec<VarId> = relation.columns.iter().map(|(var, _)| *var).collect();
-                self.nothing(&own)
+                Self::nothing(&own)
             } else {
                 Ok(relation)
             };
@@ -201,31 +206,30 @@ impl Lowering<'_> {
         match binding {
             Target::Ignore => {
                 // Nil drops the row even if nobody looks.
-                self.filter(relation, expression.is_not_null())
+                Self::filter(relation, expression.is_not_null())
             }
             Target::Var(var) => {
                 if let Some(known) = relation.column(*var) {
                     let plain = known.compares_plainly(column_type);
-                    let left = self.key(known, column(name_of(*var)), plain);
-                    let right = self.key(column_type, expression, plain);
-                    return self.filter(relation, left.eq(right));
+                    let left = Self::key(known, column(name_of(*var)), plain);
+                    let right = Self::key(column_type, expression, plain);
+                    return Self::filter(relation, left.eq(right));
                 }
                 if let Some(term) = self.constant(*var).cloned() {
-                    return match self.equals(column_type, expression, &term) {
-                        Some(filter) => self.filter(relation, filter),
-                        None => {
-                            let own: Vec<VarId> =
-                                relation.columns.iter().map(|(var, _)| *var).collect();
-                            self.nothing(&own)
-                        }
+                    return if let Some(filter) = Self::equals(column_type, expression, &term) {
+                        Self::filter(relation, filter)
+                    } else {
+                        let own: Vec<VarId> =
+                            relation.columns.iter().map(|(var, _)| *var).collect();
+                        Self::nothing(&own)
                     };
                 }
                 let unique = relation.unique.clone();
                 let mut columns = Self::own(&relation);
                 columns.push((*var, column_type, expression));
-                let mut extended = self.project(&relation, columns)?;
+                let mut extended = Self::project(&relation, columns)?;
                 extended.unique = unique;
-                self.filter(extended, not_null(&name_of(*var)))
+                Self::filter(extended, not_null(&name_of(*var)))
             }
             Target::Tuple(parts) => {
                 // The whole is a column of its own, lest it be computed once a part.
@@ -245,7 +249,7 @@ impl Lowering<'_> {
                     );
                     relation = self.bind(relation, part, ColumnType::new(Kinds::ANY), element)?;
                 }
-                self.forget(relation, whole.0)
+                Self::forget(relation, whole.0)
             }
             Target::Each(part) => {
                 let list = apply(
@@ -259,9 +263,11 @@ impl Lowering<'_> {
                 let element = self.temporary();
                 let mut columns = Self::own(&relation);
                 columns.push((element, ColumnType::new(Kinds::ANY), list));
-                let listed = self.project(&relation, columns)?;
+                let listed = Self::project(&relation, columns)?;
                 let plan = LogicalPlanBuilder::from(listed.plan.clone())
-                    .unnest_column(datafusion::common::Column::new_unqualified(name_of(element)))?
+                    .unnest_column(datafusion::common::Column::new_unqualified(name_of(
+                        element,
+                    )))?
                     .build()?;
                 let unnested = Relation {
                     plan,
@@ -269,14 +275,14 @@ impl Lowering<'_> {
                     rows: listed.rows * 4.0,
                     ..listed
                 };
-                let present = self.filter(unnested, not_null(&name_of(element)))?;
+                let present = Self::filter(unnested, not_null(&name_of(element)))?;
                 let bound = self.bind(
                     present,
                     part,
                     ColumnType::new(Kinds::ANY),
                     column(name_of(element)),
                 )?;
-                let mut bound = self.forget(bound, element)?;
+                let mut bound = Self::forget(bound, element)?;
                 bound.unique = None;
                 Ok(bound)
             }
@@ -300,17 +306,17 @@ impl Lowering<'_> {
         let unique = relation.unique.clone();
         let mut columns = Self::own(&relation);
         columns.push((var, column_type, expression));
-        let mut held = self.project(&relation, columns)?;
+        let mut held = Self::project(&relation, columns)?;
         held.unique = unique;
         Ok((held, (var, column_type)))
     }
 
     /// Drops a column.
-    fn forget(&self, relation: Relation, var: VarId) -> Result<Relation> {
+    fn forget(relation: Relation, var: VarId) -> Result<Relation> {
         let unique = relation.unique.clone();
         let mut columns = Self::own(&relation);
         columns.retain(|(known, _, _)| *known != var);
-        let mut kept = self.project(&relation, columns)?;
+        let mut kept = Self::project(&relation, columns)?;
         kept.unique = unique;
         Ok(kept)
     }
@@ -328,7 +334,7 @@ impl Lowering<'_> {
                 if left == right {
                     Ok(relation)
                 } else {
-                    self.nothing(&own)
+                    Self::nothing(&own)
                 }
             }
             (Slot::Constant(term), other) | (other, Slot::Constant(term)) => {
@@ -338,9 +344,9 @@ impl Lowering<'_> {
                 let Some(column_type) = bound(other) else {
                     return self.bind_constant(relation, &Target::Var(*var), term);
                 };
-                match self.equals(column_type, column(name_of(*var)), term) {
-                    Some(filter) => self.filter(relation, filter),
-                    None => self.nothing(&own),
+                match Self::equals(column_type, column(name_of(*var)), term) {
+                    Some(filter) => Self::filter(relation, filter),
+                    None => Self::nothing(&own),
                 }
             }
             (Slot::Var(first), Slot::Var(second)) => match (bound(&left), bound(&right)) {
@@ -390,6 +396,7 @@ impl Lowering<'_> {
                 e: Slot::Var(var),
                 a: AttributeSlot::Known(attribute.clone()),
                 v: Slot::Var(value),
+                v_entity: None,
                 tx: Slot::Blank,
                 added: Slot::Blank,
                 span: Span::default(),
@@ -403,17 +410,22 @@ impl Lowering<'_> {
         let value_type = ColumnType::of(attribute.value_type);
         let default_type = ColumnType::new(Kinds::of_term(default));
         let both = value_type.or(default_type);
-        let expression = self.cast(value_type, both, column(name_of(value)));
-        let otherwise = literal(default, both.repr()).unwrap_or(datafusion::common::ScalarValue::Null);
+        let expression = Self::cast(value_type, both, column(name_of(value)));
+        let otherwise =
+            literal(default, both.repr()).unwrap_or(datafusion::common::ScalarValue::Null);
         let answer = datafusion::functions::expr_fn::coalesce(vec![expression, lit(otherwise)]);
         let unique = relation.unique.clone();
         let joined = Relation { plan, ..relation };
         let mut bound = self.bind(joined, binding, both, answer)?;
         bound.unique = unique;
         let own = Self::own(&bound);
-        let mut kept = self.project(&bound, own)?;
+        let mut kept = Self::project(&bound, own)?;
         kept.unique.clone_from(&bound.unique);
-        if held { self.forget(kept, var) } else { Ok(kept) }
+        if held {
+            Self::forget(kept, var)
+        } else {
+            Ok(kept)
+        }
     }
 }
 
@@ -438,9 +450,11 @@ fn native(name: &str, given: &[Given<'_>]) -> Option<Expr> {
         _ => true,
     };
     // Attributes are shown as idents to what orders them.
-    let attribute = given
-        .iter()
-        .any(|argument| argument.as_ref().is_ok_and(|(t, _)| t.attribute_of.is_some()));
+    let attribute = given.iter().any(|argument| {
+        argument
+            .as_ref()
+            .is_ok_and(|(t, _)| t.attribute_of.is_some())
+    });
     let equality = matches!(operator, Operator::Eq | Operator::NotEq);
     if !plain || given.len() < 2 || (attribute && !equality) {
         return None;
@@ -458,4 +472,3 @@ fn native(name: &str, given: &[Given<'_>]) -> Option<Expr> {
         .map(|pair| binary_expr(pair[0].clone(), operator, pair[1].clone()))
         .reduce(Expr::and)
 }
-

@@ -41,9 +41,7 @@ impl Attributes {
     /// Shows an attribute as a function should see it.
     pub(crate) fn show(&self, term: Term) -> Term {
         match (self, &term) {
-            (Self::Idents(source), Term::Long(id)) => {
-                source.ident(*id).map_or(term, Term::Keyword)
-            }
+            (Self::Idents(source), Term::Long(id)) => source.ident(*id).map_or(term, Term::Keyword),
             _ => term,
         }
     }
@@ -174,35 +172,44 @@ impl ScalarUDFImpl for TermUdf {
         }
         let mut columns = arrays.iter();
         let mut readers = Vec::with_capacity(self.operands.len());
+        let mut terms = Vec::with_capacity(self.operands.len());
         for operand in &self.operands {
-            readers.push(match operand {
+            let (reader, term) = match operand {
                 Operand::Column(column, attributes) => {
                     let array = columns
                         .next()
                         .ok_or_else(|| exec_datafusion_err!("{} lacks an argument", self.name))?;
-                    Some((Reader::new(column.repr(), array)?, attributes))
+                    let reader = Reader::new(column.repr(), array)?;
+                    (Some((reader, attributes)), Term::Nil)
                 }
-                Operand::Constant(_) => None,
-            });
+                Operand::Constant(term) => (None, term.clone()),
+            };
+            readers.push(reader);
+            terms.push(term);
         }
-        let mut terms: Vec<Term> = self
-            .operands
-            .iter()
-            .map(|operand| match operand {
-                Operand::Constant(term) => term.clone(),
-                Operand::Column(..) => Term::Nil,
-            })
-            .collect();
+        let array = self.rows(rows, &readers, terms)?;
+        Ok(ColumnarValue::Array(array))
+    }
+}
+
+impl TermUdf {
+    /// Does the job for each row. `terms` holds the constants, and a place for each column.
+    fn rows(
+        &self,
+        rows: usize,
+        readers: &[Option<(Reader<'_>, &Attributes)>],
+        mut terms: Vec<Term>,
+    ) -> Result<ArrayRef> {
         macro_rules! each_row {
             ($row:ident, $terms:ident => $body:expr) => {
                 for $row in 0..rows {
-                    read_row(&mut terms, &readers, $row)?;
+                    read_row(&mut terms, readers, $row)?;
                     let $terms = &terms;
                     $body
                 }
             };
         }
-        let array: ArrayRef = match &self.job {
+        Ok(match &self.job {
             Job::Call(function, quote) => {
                 let mut writer = Writer::new(self.result, rows);
                 each_row!(row, terms => {
@@ -264,12 +271,9 @@ impl ScalarUDFImpl for TermUdf {
                 Arc::new(lists.finish())
             }
             Job::Aggregate(..) => return Err(exec_datafusion_err!("an aggregate takes a list")),
-        };
-        Ok(ColumnarValue::Array(array))
+        })
     }
-}
 
-impl TermUdf {
     fn aggregate(
         &self,
         aggregate: &Aggregate,

@@ -12,7 +12,7 @@ pub(crate) fn result_kinds(name: &str, arguments: &[Kinds]) -> Kinds {
     let long = Kinds::of(TermType::Long);
     let double = Kinds::of(TermType::Double);
     let all = |kinds: Kinds| arguments.iter().all(|argument| argument.within(kinds));
-    let any_double = arguments.iter().any(|argument| *argument == double);
+    let any_double = arguments.contains(&double);
     match name {
         "+" | "-" | "*" if all(Kinds::INTEGERS) => long,
         "quot" | "rem" | "mod" | "inc" | "dec" | "abs" if all(Kinds::INTEGERS) => long,

@@ -11,8 +11,8 @@ use datafusion::logical_expr::{Expr, not};
 use super::shared::SharedNode;
 use super::{Lowering, Relation};
 use crate::analyze::bound::{Goal, VarId};
-use crate::analyze::safety::runs;
 use crate::analyze::bound_vars_mentioned;
+use crate::analyze::safety::runs;
 
 impl Lowering<'_> {
     /// Rows for which the goals do not hold together.
@@ -28,7 +28,7 @@ impl Lowering<'_> {
             .filter(|var| self.constant(*var).is_none() && current.has(*var))
             .collect();
         if let Some(predicate) = self.predicates(&current, goals)? {
-            return self.filter(current, not(predicate));
+            return Self::filter(current, not(predicate));
         }
         let constants = self.constants();
         if runs(self.query, goals, &constants, &shared) {
@@ -36,7 +36,7 @@ impl Lowering<'_> {
             let inside = self.keep(&inside, &shared)?;
             return self.anti_join(current, &inside, &shared);
         }
-        let current = self.share(current);
+        let current = Self::share(current);
         let seed = self.seed(&current, &shared)?;
         let inside = self.conjunction(goals, Some(seed))?;
         let inside = self.keep(&inside, &shared)?;
@@ -86,7 +86,7 @@ impl Lowering<'_> {
                 && let (Some(relation), Some(condition)) =
                     (current.clone(), conditions.into_iter().reduce(Expr::or))
             {
-                return self.filter(relation, condition);
+                return Self::filter(relation, condition);
             }
         }
         let variable = |var: &VarId| self.constant(*var).is_none();
@@ -103,7 +103,7 @@ impl Lowering<'_> {
                 let relation = self.conjunction(branch, None)?;
                 relations.push(self.keep(&relation, &free)?);
             }
-            let union = self.union(relations, &free)?;
+            let union = Self::union(relations, &free)?;
             let union = self.distinct(union)?;
             return match current {
                 Some(current) => self.join(current, union),
@@ -126,7 +126,7 @@ impl Lowering<'_> {
         needed.retain(|var| current.has(*var));
         needed.sort_unstable();
         needed.dedup();
-        let current = self.share(current);
+        let current = Self::share(current);
         let mut answered = needed.clone();
         answered.extend(free.iter().filter(|var| !needed.contains(var)));
         let mut relations = Vec::with_capacity(branches.len());
@@ -135,13 +135,13 @@ impl Lowering<'_> {
             let relation = self.conjunction(branch, Some(seed))?;
             relations.push(self.keep(&relation, &answered)?);
         }
-        let union = self.union(relations, &answered)?;
+        let union = Self::union(relations, &answered)?;
         let union = self.distinct(union)?;
         self.join(current, union)
     }
 
     /// A relation that is computed once, however often it is read.
-    pub(crate) fn share(&self, relation: Relation) -> Relation {
+    pub(crate) fn share(relation: Relation) -> Relation {
         Relation {
             plan: SharedNode::share(relation.plan),
             ..relation

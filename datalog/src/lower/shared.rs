@@ -183,17 +183,11 @@ impl ExecutionPlan for SharedExec {
         Ok(Arc::new(Self::new(input, Arc::clone(&self.cell))))
     }
 
-    fn execute(
-        &self,
-        _: usize,
-        context: Arc<TaskContext>,
-    ) -> Result<SendableRecordBatchStream> {
+    fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema: SchemaRef = self.input.schema();
         let (input, cell) = (Arc::clone(&self.input), Arc::clone(&self.cell));
         let batches = async move {
-            let (batches, _) = cell
-                .get_or_try_init(|| compute(input, context))
-                .await?;
+            let (batches, _) = cell.get_or_try_init(|| compute(input, context)).await?;
             Ok::<_, datafusion::common::DataFusionError>(batches.clone())
         };
         let batches = stream::once(batches)
@@ -208,8 +202,7 @@ async fn compute(
     input: Arc<dyn ExecutionPlan>,
     context: Arc<TaskContext>,
 ) -> Result<(Vec<RecordBatch>, MemoryReservation)> {
-    let reservation =
-        MemoryConsumer::new("SharedExec").register(context.memory_pool());
+    let reservation = MemoryConsumer::new("SharedExec").register(context.memory_pool());
     let mut stream = execute_stream(input, context)?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.try_next().await? {

@@ -71,6 +71,10 @@ impl Facts for Memory {
         self.attributes.iter().find(|a| a.id == id).cloned()
     }
 
+    fn references(&self) -> Vec<i64> {
+        Vec::new()
+    }
+
     fn entid(&self, ident: &Keyword) -> Option<i64> {
         self.attribute(ident).map(|attribute| attribute.id)
     }

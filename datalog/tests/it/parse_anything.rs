@@ -1,19 +1,29 @@
-//! No text makes the parser panic: the corpus of the fuzz target `query`, replayed and mutated.
+//! No text makes the parser or the analysis panic: the corpus of the fuzz target `query`, replayed and mutated.
 
 use std::fs;
 use std::path::Path;
 
-use datomfusion_datalog::ast::{PullPattern, Query, RuleSet};
+use datomfusion_datalog::ast::{PullPattern, Query, RuleSet, SourceName};
 use datomfusion_datalog::edn::{Edn, Form, read};
+use datomfusion_datalog::{Functions, Given, SourceFacts, analyze};
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
 
 use crate::forms::form;
 
-/// Parses a text as whatever it may be; errors must print, in three lines at most.
+/// Parses and analyses a text as whatever it may be; errors must print, in three lines at most.
 fn parse_anything(text: &str) {
+    let analysed = Query::parse(text).and_then(|query| {
+        let given = Given {
+            sources: &[(SourceName::default(), SourceFacts::Collection)],
+            rules: &RuleSet::default(),
+            arguments: &[],
+            functions: &Functions::standard(),
+        };
+        analyze(&query, &given)
+    });
     let errors = [
-        Query::parse(text).err(),
+        analysed.err(),
         RuleSet::parse(text).err(),
         PullPattern::parse(text).err(),
     ];

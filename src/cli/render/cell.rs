@@ -17,7 +17,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 
 /// In which notation a value is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Notation {
+pub(in crate::cli) enum Notation {
     Json,
     Edn,
     /// Text without quotes; what has parts is written as JSON.
@@ -29,12 +29,12 @@ impl Notation {
         if self == Self::Edn { ", " } else { "," }
     }
 
-    fn nothing(self) -> &'static str {
+    pub(super) fn nothing(self) -> &'static str {
         if self == Self::Edn { "nil" } else { "null" }
     }
 
     /// The notation of parts.
-    fn inner(self) -> Self {
+    pub(super) fn inner(self) -> Self {
         if self == Self::Edn {
             Self::Edn
         } else {
@@ -166,12 +166,12 @@ fn write_other(
 }
 
 /// Writing into a string cannot fail.
-fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+pub(super) fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
     out.write_fmt(text).expect("a string takes all text");
 }
 
 /// The shortest digits that read back as the same number. JSON has no numbers for what is not finite.
-fn write_float(value: f64, notation: Notation, out: &mut String) {
+pub(super) fn write_float(value: f64, notation: Notation, out: &mut String) {
     let special = match value {
         _ if value.is_finite() => return push(out, format_args!("{value:?}")),
         _ if value.is_nan() => ["NaN", "##NaN"],
@@ -191,7 +191,7 @@ fn write_decimal(digits: &str, scale: i8, notation: Notation, out: &mut String) 
     }
 }
 
-fn write_text(text: &str, notation: Notation, out: &mut String) {
+pub(super) fn write_text(text: &str, notation: Notation, out: &mut String) {
     match notation {
         Notation::Plain => out.push_str(text),
         Notation::Json | Notation::Edn => write_string(text, out),
@@ -224,7 +224,7 @@ pub(super) fn write_string(text: &str, out: &mut String) {
     out.push('"');
 }
 
-fn write_bytes(bytes: &[u8], notation: Notation, out: &mut String) {
+pub(super) fn write_bytes(bytes: &[u8], notation: Notation, out: &mut String) {
     let (before, after) = match notation {
         Notation::Json => ("\"", "\""),
         Notation::Edn => ("#bytes \"", "\""),
@@ -258,7 +258,12 @@ fn instant(array: &ArrayRef, row: usize, unit: TimeUnit) -> Option<DateTime<Utc>
 }
 
 /// RFC 3339 with as many digits as there are; without a zone, a time that has none.
-fn write_instant(instant: DateTime<Utc>, zoned: bool, notation: Notation, out: &mut String) {
+pub(super) fn write_instant(
+    instant: DateTime<Utc>,
+    zoned: bool,
+    notation: Notation,
+    out: &mut String,
+) {
     let text = instant.to_rfc3339_opts(SecondsFormat::AutoSi, true);
     let text = if zoned {
         &text

@@ -27,8 +27,8 @@ use crate::error::Error;
 use crate::node::{Kind, Leaf, ValueArray};
 use crate::provider::arrow;
 use crate::provider::error::into_datafusion;
-use crate::value::term_of;
 use crate::schema::Schema;
+use crate::value::term_of;
 use crate::value::{Value, ValueType};
 
 /// Digits of a decimal column.
@@ -143,7 +143,7 @@ pub(super) fn table_schema(db: &Db) -> SchemaRef {
 }
 
 /// The Arrow schema of facts as terms: `e a v tx added`.
-pub(super) fn terms_schema(columns: &[Column; 5]) -> SchemaRef {
+pub(super) fn terms_schema(columns: [Column; 5]) -> SchemaRef {
     let names = ["e", "a", "v", "tx", "added"];
     let fields = names
         .into_iter()
@@ -171,9 +171,11 @@ impl Columns {
     /// Whether long values must have been read.
     pub(super) fn need_bodies(&self) -> bool {
         use ValueType::{Bytes, String, Uri};
-        let needs =
-            |column: &Column| {
-            matches!(column, Column::V | Column::Encoded | Column::Typed(String | Uri | Bytes))
+        let needs = |column: &Column| {
+            matches!(
+                column,
+                Column::V | Column::Encoded | Column::Typed(String | Uri | Bytes)
+            )
         };
         self.projected.iter().any(needs)
     }

@@ -1,0 +1,112 @@
+//! `datomfusion q --db '$'=URL[@BASIS]... [--rules FILE|EDN] [--arg EDN]... [--explain] 'QUERY' | -f FILE`
+
+use std::collections::HashSet;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use datomfusion_datalog::ast::{Query, RuleSet};
+use datomfusion_datalog::{Term, edn};
+
+use super::argument::{no_option, query_text, read, source};
+use super::render::{Format, write_answer};
+use super::{Failure, Out};
+use crate::db::Db;
+use crate::error::Error;
+use crate::federation::Federation;
+use crate::query::Inputs;
+
+/// Ask databases and collections in Datalog.
+#[derive(Args, Debug)]
+pub(super) struct Q {
+    /// Bind a source to a database, at a basis if you like: '$s=./sales@2022-12-31', s=./sales, or an
+    /// address alone for $
+    #[arg(long = "db", value_name = "NAME=URL[@BASIS]", value_parser = source)]
+    databases: Vec<(String, String)>,
+    /// What % is: rules if the text starts with [ or (, a file of them if not
+    #[arg(long, value_name = "FILE|EDN", allow_hyphen_values = true)]
+    rules: Option<String>,
+    /// The value of the next input that is neither a database nor %; may be repeated
+    #[arg(long = "arg", value_name = "EDN|@FILE", allow_hyphen_values = true)]
+    arguments: Vec<String>,
+    /// How to print the answer
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+    /// Print how the query would be answered instead
+    #[arg(long)]
+    explain: bool,
+    /// Read the query from a file; - is standard input
+    #[arg(short, long, conflicts_with = "query")]
+    file: Option<PathBuf>,
+    /// The query: '[:find ?n :where [_ :artist/name ?n]]'
+    #[arg(value_name = "QUERY", allow_hyphen_values = true)]
+    query: Option<String>,
+}
+
+impl Q {
+    pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
+        if self.format == Format::Parquet {
+            return Err(Failure::usage(
+                "an answer of Datalog has terms and not columns: Parquet is for sql",
+            ));
+        }
+        let text = query_text(self.query, self.file)?;
+        let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+            return Err(Failure::usage(
+                "there is no query: give it behind the options, in a file with -f, or on standard input",
+            ));
+        };
+        let query = Query::parse(&text).map_err(Error::from)?;
+        let mut inputs = Inputs::new();
+        if let Some(rules) = &self.rules {
+            inputs = inputs.rules(rules_text(rules)?);
+        }
+        for (at, argument) in self.arguments.iter().enumerate() {
+            inputs = inputs.argument(term(argument, at + 1)?);
+        }
+        let mut bound = HashSet::new();
+        for (name, url) in &self.databases {
+            if !bound.insert(name) {
+                return Err(Failure::usage(format!("--db binds {name} twice")));
+            }
+            let db = Db::open_url(url).await;
+            let db = db.map_err(|error| Failure::from(error).of(format!("--db {name}")))?;
+            inputs = inputs.source(name, &db);
+        }
+        let federation = Federation::new();
+        if self.explain {
+            let plan = federation.explain_q(&text, &inputs).await?;
+            writeln!(out, "{}", plan.trim_end())?;
+        } else {
+            let answer = federation.q(&text, &inputs).await?;
+            write_answer(answer, &query, self.format, &mut out)?;
+        }
+        out.flush()?;
+        Ok(())
+    }
+}
+
+/// Rules in the argument itself, or in the file that it names.
+fn rules_text(argument: &str) -> Result<String, Failure> {
+    no_option(argument)?;
+    let text = if argument.trim_start().starts_with(['[', '(']) {
+        argument.to_owned()
+    } else {
+        read(Path::new(argument))?
+    };
+    // Asked here, so that the error says in which of the texts it is.
+    RuleSet::parse(&text).map_err(|error| Failure::from(Error::from(error)).of("--rules"))?;
+    Ok(text)
+}
+
+/// The value of the `number`th `--arg`.
+fn term(argument: &str, number: usize) -> Result<Term, Failure> {
+    no_option(argument)?;
+    let text = match argument.strip_prefix('@') {
+        Some(file) => read(Path::new(file))?,
+        None => argument.to_owned(),
+    };
+    let what = format!("--arg {number}");
+    let form = edn::read(&text).map_err(|error| Failure::from(Error::from(error)).of(&what))?;
+    Term::try_from(&form).map_err(|reason| Failure::new(reason).of(what))
+}
