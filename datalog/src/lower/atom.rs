@@ -278,7 +278,9 @@ impl Lowering<'_> {
         for (at, (column_type, slot)) in columns.iter().zip(arguments).enumerate() {
             scan.slot(&format!("c{at}"), *column_type, slot);
         }
-        scan.finish(CALLED_ROWS, None, &vars)
+        // Rules answer each row once, so that what is left of rows is distinct if no column is dropped.
+        let whole = !arguments.contains(&Slot::Blank);
+        scan.finish(CALLED_ROWS, whole.then(|| vars.clone()), &vars)
     }
 
     /// The relation of an atom.
@@ -367,12 +369,16 @@ impl Lowering<'_> {
         }
         scan.slot("tx", ColumnType::of(TermType::Ref), &goal.tx);
         scan.slot("added", ColumnType::of(TermType::Boolean), &goal.added);
-        let unique = match (&goal.a, database.is_history()) {
-            (AttributeSlot::Known(attribute), false) if !attribute.is_many => {
-                goal.e.var().map(|e| vec![e])
-            }
+        // One value an entity, or each pair once. Equal values that are written differently are different
+        // facts, so only those count that are equal if their columns are.
+        let unique = match (&goal.a, &goal.v) {
+            (AttributeSlot::Known(_), _) if database.is_history() || goal.e == Slot::Blank => None,
+            (AttributeSlot::Known(attribute), _) if !attribute.is_many => Some(vec![&goal.e]),
+            (AttributeSlot::Known(_), Slot::Blank) => None,
+            (AttributeSlot::Known(_), v) if v_type.repr() == Repr::Int64 => Some(vec![&goal.e, v]),
             _ => None,
         };
+        let unique = unique.map(|slots| slots.into_iter().filter_map(Slot::var).collect());
         scan.finish(rows, unique, &vars)
     }
 
