@@ -51,7 +51,11 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     for row in changes.rows() {
         println!("{} {} {}", row[0], row[1], row[2]);
     }
-    let shown: Vec<_> = changes.rows().map(|row| (&row[1], &row[2])).collect();
+    let shown: Vec<_> = changes
+        .rows()
+        .iter()
+        .map(|row| (&row[1], &row[2]))
+        .collect();
     let [ten, twelve] = [10, 12].map(Term::Long);
     let [yes, no] = [true, false].map(Term::Boolean);
     assert_eq!(shown, [(&ten, &yes), (&ten, &no), (&twelve, &yes)]);

@@ -38,7 +38,7 @@ pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::Term;
 pub use datomfusion_datalog::edn;
 #[cfg(feature = "query")]
-pub use datomfusion_datalog::{Answer, Functions};
+pub use datomfusion_datalog::{Answer, Functions, Rows};
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
 pub use db::{Db, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]

@@ -201,6 +201,7 @@ impl Db {
         pattern: &str,
         entities: impl IntoIterator<Item = EntityRef>,
     ) -> Result<Vec<Term>> {
+        refuse_history(self.is_history())?;
         let parsed = PullPattern::parse(pattern)?;
         let mut ids = Vec::new();
         for entity in entities {
@@ -216,6 +217,16 @@ impl Db {
             .map(|id| id.and_then(|_| pulled.next()).unwrap_or(Term::Nil))
             .collect())
     }
+}
+
+/// A map shows one value of an attribute, or the members that it has at one time.
+fn refuse_history(is_history: bool) -> Result<()> {
+    if is_history {
+        return Err(Error::invalid(
+            "pull shows entities as they are at one time, and this is a history: pull from another basis",
+        ));
+    }
+    Ok(())
 }
 
 async fn pulled(
@@ -313,6 +324,9 @@ impl Met {
                 InputKind::Source(name) => {
                     let source = if let Some(source) = inputs.sources.get(name) {
                         source.clone()
+                    } else if inputs.arguments.is_empty() && *name == SourceName::default() {
+                        // A query that asks no database needs none; one that does is told.
+                        continue;
                     } else {
                         let term = given.next().ok_or_else(|| missing(name.as_str()))?;
                         let tuples = term.elements().ok_or_else(|| {
@@ -370,17 +384,7 @@ struct Bound {
 }
 
 impl Bound {
-    /// Parses, analyses and resolves; runs queries within the query.
-    async fn new(
-        session: &Arc<DatalogSession>,
-        query: &str,
-        inputs: &Inputs,
-        depth: usize,
-    ) -> Result<Self> {
-        let query = Query::parse(query)?;
-        Self::of(session, query, inputs, depth).await
-    }
-
+    /// Analyses and resolves; runs queries within the query.
     async fn of(
         session: &Arc<DatalogSession>,
         query: Query,
@@ -443,11 +447,17 @@ impl Bound {
         })
     }
 
-    async fn lower(&self, session: &DatalogSession) -> Result<Lowered> {
+    /// The plan, and how many facts it may read.
+    async fn lower(&self, session: &DatalogSession) -> Result<(Lowered, u64)> {
         let counts = count(&self.bound, &self.sources)
             .await
             .map_err(from_source)?;
-        lower(
+        let facts = counts
+            .facts
+            .iter()
+            .filter(|((_, _, value), _)| value.is_none());
+        let facts = facts.fold(0, |sum: u64, (_, count)| sum.saturating_add(*count));
+        let lowered = lower(
             &self.bound,
             &Context {
                 sources: &self.sources,
@@ -457,8 +467,8 @@ impl Bound {
                 text: &self.query.text,
                 rules: &self.rules,
             },
-        )
-        .map_err(from_plan)
+        );
+        Ok((lowered.map_err(from_plan)?, facts))
     }
 }
 
@@ -557,9 +567,9 @@ async fn run_query(
 }
 
 async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {
-    let bound = Bound::new(session, query, inputs, 0).await?;
-    let lowered = bound.lower(session).await?;
-    let state = &session.state;
+    let prepared = Prepared::of(session, Query::parse(query)?, inputs, 0).await?;
+    let state = &prepared.planning().state;
+    let Prepared { bound, lowered, .. } = &prepared;
     let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
     let physical = state
         .query_planner()

@@ -292,6 +292,25 @@ impl<'a> Reader<'a> {
             }
         })
     }
+
+    /// The terms of all rows, in their order.
+    ///
+    /// # Errors
+    ///
+    /// As [`Reader::term`].
+    pub fn read<'t>(&self, places: impl Iterator<Item = &'t mut Term>) -> Result<()> {
+        if self.repr == Repr::Int64 && self.array.null_count() == 0 {
+            let longs = self.array.as_primitive::<Int64Type>().values();
+            for (place, long) in places.zip(longs) {
+                *place = Term::Long(*long);
+            }
+            return Ok(());
+        }
+        for (row, place) in places.enumerate() {
+            *place = self.term(row)?;
+        }
+        Ok(())
+    }
 }
 
 /// Collects terms into an array of a representation.

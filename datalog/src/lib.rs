@@ -45,7 +45,7 @@ pub use planner::{DatalogPlanner, DatalogQueryPlanner};
 pub use pull::{PullError, Xform, pull};
 pub use resolve::{Databases, resolve};
 #[cfg(feature = "plan")]
-pub use result::{Answer, rows};
+pub use result::{Answer, Rows, rows};
 pub use source::{AttributeFacts, Facts, SourceError, TermType};
 pub use span::Span;
 pub use term::{DecodeError, Term};

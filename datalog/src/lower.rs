@@ -33,7 +33,7 @@ use self::atom::Atom;
 pub(crate) use self::function::Attributes;
 pub(crate) use self::kinds::result_kinds;
 use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, VarId};
-use crate::analyze::safety::needs;
+use crate::analyze::safety::{is_ready, runs};
 use crate::column::ColumnType;
 use crate::functions::Functions;
 use crate::plan_source::QuerySource;
@@ -233,10 +233,9 @@ impl Lowering<'_> {
         }
         // Rules that recurse come last, when most of their arguments are bound.
         while !waiting.is_empty() {
-            let runnable = waiting.iter().position(|goal| {
-                needs(self.query, goal, &known)
-                    .is_some_and(|needs| needs.needs.iter().all(|var| known.contains(var)))
-            });
+            let runnable = waiting
+                .iter()
+                .position(|goal| is_ready(self.query, goal, &known));
             let Some(at) = runnable else {
                 return datafusion::common::plan_err!("a clause never came to have what it needs");
             };
@@ -301,18 +300,27 @@ impl Lowering<'_> {
         known: &HashSet<VarId>,
         last: bool,
     ) -> bool {
-        let Some(needs) = needs(self.query, goal, known) else {
-            return false;
-        };
-        if !needs.needs.iter().all(|var| known.contains(var)) {
+        if !is_ready(self.query, goal, known) {
             return false;
         }
         // An `or` that shares nothing with what is there yet is better joined later than multiplied now.
         match (goal, current) {
-            (Goal::Or { required, free, .. }, Some(current)) => {
-                last || required.iter().chain(free).any(|var| current.has(*var))
+            (
+                Goal::Or {
+                    required,
+                    free,
+                    branches,
+                    ..
+                },
+                _,
+            ) => {
+                let shares =
+                    |current: &Relation| required.iter().chain(free).any(|var| current.has(*var));
+                (last || current.is_some_and(shares))
+                    && branches
+                        .iter()
+                        .all(|branch| runs(self.query, branch, known, free))
             }
-            (Goal::Or { .. }, None) => last,
             _ => true,
         }
     }
@@ -406,9 +414,7 @@ impl Lowering<'_> {
                 .iter()
                 .filter_map(Slot::var)
                 .any(|var| current.has(var));
-            connected
-                && needs(self.query, goal, &known)
-                    .is_some_and(|needs| needs.needs.iter().all(|var| known.contains(var)))
+            connected && is_ready(self.query, goal, &known)
         })
     }
 }

@@ -1,6 +1,7 @@
 //! Record batches become answers.
 
 use std::cmp::Ordering;
+use std::slice::{ChunksExact, ChunksExactMut};
 
 use datafusion::arrow::record_batch::RecordBatch;
 use datafusion::common::Result;
@@ -28,13 +29,28 @@ pub struct Rows {
 }
 
 impl Rows {
+    /// How many rows there are.
+    pub fn len(&self) -> usize {
+        self.terms.len() / self.width
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.terms.is_empty()
+    }
+
+    /// The first row.
+    pub fn first(&self) -> Option<&[Term]> {
+        self.iter().next()
+    }
+
     /// The rows.
-    pub fn iter(&self) -> std::slice::ChunksExact<'_, Term> {
+    pub fn iter(&self) -> ChunksExact<'_, Term> {
         self.terms.chunks_exact(self.width)
     }
 
     /// The rows, to be changed in place.
-    pub fn iter_mut(&mut self) -> std::slice::ChunksExactMut<'_, Term> {
+    pub fn iter_mut(&mut self) -> ChunksExactMut<'_, Term> {
         self.terms.chunks_exact_mut(self.width)
     }
 
@@ -62,6 +78,30 @@ impl Rows {
     }
 }
 
+impl<'a> IntoIterator for &'a Rows {
+    type Item = &'a [Term];
+    type IntoIter = ChunksExact<'a, Term>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+impl<'a> IntoIterator for &'a mut Rows {
+    type Item = &'a mut [Term];
+    type IntoIter = ChunksExactMut<'a, Term>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter_mut()
+    }
+}
+
+impl<R: AsRef<[Term]>, const N: usize> PartialEq<[R; N]> for &Rows {
+    fn eq(&self, other: &[R; N]) -> bool {
+        self.iter().eq(other.iter().map(AsRef::as_ref))
+    }
+}
+
 impl FromIterator<Vec<Term>> for Rows {
     /// Rows of one width.
     fn from_iter<I: IntoIterator<Item = Vec<Term>>>(rows: I) -> Self {
@@ -86,29 +126,27 @@ pub fn rows(
     sources: &[QuerySource],
 ) -> Result<Rows> {
     let width = columns.len().max(1);
-    let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
-    let mut terms = Vec::with_capacity(rows * width);
+    let count: usize = batches.iter().map(RecordBatch::num_rows).sum();
+    let mut terms = Vec::with_capacity(count * width);
     for batch in batches {
-        let mut readers = Vec::with_capacity(columns.len());
-        for (array, column) in batch.columns().iter().zip(columns) {
-            let database =
-                column
-                    .attribute_of
-                    .and_then(|source| match &sources[source.0 as usize] {
-                        QuerySource::Database(database) => Some(database),
-                        QuerySource::Collection(_) => None,
-                    });
-            readers.push((Reader::new(column.repr(), array)?, database));
-        }
-        for row in 0..batch.num_rows() {
-            for (reader, database) in &readers {
+        let start = terms.len();
+        terms.resize(start + batch.num_rows() * width, Term::Nil);
+        for (at, (array, column)) in batch.columns().iter().zip(columns).enumerate() {
+            let places = terms[start..].iter_mut().skip(at).step_by(width);
+            let reader = Reader::new(column.repr(), array)?;
+            let source = column
+                .attribute_of
+                .map(|source| &sources[source.0 as usize]);
+            let Some(QuerySource::Database(database)) = source else {
+                reader.read(places)?;
+                continue;
+            };
+            for (row, place) in places.enumerate() {
                 let term = reader.term(row)?;
-                terms.push(match (&term, database) {
-                    (Term::Long(id), Some(database)) => {
-                        database.ident(*id).map_or(term, Term::Keyword)
-                    }
+                *place = match term {
+                    Term::Long(id) => database.ident(id).map_or(term, Term::Keyword),
                     _ => term,
-                });
+                };
             }
         }
     }
@@ -146,8 +184,8 @@ impl Answer {
     }
 
     /// The rows, whatever the shape: a term an element of `:find`.
-    pub fn rows(&self) -> impl ExactSizeIterator<Item = &[Term]> {
-        self.rows.iter()
+    pub fn rows(&self) -> &Rows {
+        &self.rows
     }
 
     /// The rows, whatever the shape, each by itself.
@@ -158,10 +196,12 @@ impl Answer {
     /// The answer in the shape of its find spec: a vector of vectors or of maps, a vector, a vector or
     /// nil, a term or nil.
     pub fn to_term(&self) -> Term {
-        let first = self.rows().next();
+        let first = self.rows.first();
         match &self.find {
-            FindSpec::Rel(_) => Term::vector(self.rows().map(|row| self.row(row))),
-            FindSpec::Coll(_) => Term::vector(self.rows().filter_map(|row| row.first()).cloned()),
+            FindSpec::Rel(_) => Term::vector(self.rows.iter().map(|row| self.row(row))),
+            FindSpec::Coll(_) => {
+                Term::vector(self.rows.iter().filter_map(|row| row.first()).cloned())
+            }
             FindSpec::Tuple(_) => first.map_or(Term::Nil, |row| self.row(row)),
             FindSpec::Scalar(_) => first
                 .and_then(|row| row.first())
@@ -172,7 +212,7 @@ impl Answer {
 
     /// The only value of the only row, if there is one.
     pub fn scalar(&self) -> Option<&Term> {
-        self.rows().next()?.first()
+        self.rows.first()?.first()
     }
 
     /// The keys of the rows if they are maps.

@@ -66,21 +66,49 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
 /// What plans of Datalog are made and run in.
 ///
 /// They bring their tables and functions, typed, so the session has no catalog, no functions but `sum`, and
-/// only those rules that find something to do in such plans: making it, and planning, take a tenth of the
-/// time that a session for SQL takes. Made once a federation, used by any number of queries at once.
+/// only those rules that find something to do in such plans. Made once a federation, used by any number of queries at once.
 #[derive(Debug)]
 pub(crate) struct DatalogSession {
-    pub(crate) state: SessionState,
-    pub(crate) task: Arc<TaskContext>,
+    one: Planning,
+    many: Planning,
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
 }
 
+/// What a plan is made and run in.
+#[derive(Debug)]
+pub(crate) struct Planning {
+    pub(crate) state: SessionState,
+    pub(crate) task: Arc<TaskContext>,
+}
+
+/// Facts up to which a query is not divided among processors: it ends before that pays.
+const UNDIVIDED_FACTS: u64 = 1 << 18;
+
 impl DatalogSession {
     pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
+        Self {
+            one: Planning::new(session_config().with_target_partitions(1), &runtime),
+            many: Planning::new(session_config(), &runtime),
+            sum: Arc::clone(CheckedArithmetic::default().sum()),
+        }
+    }
+
+    /// For a query that reads so many facts.
+    pub(crate) fn planning(&self, facts: u64) -> &Planning {
+        if facts <= UNDIVIDED_FACTS {
+            &self.one
+        } else {
+            &self.many
+        }
+    }
+}
+
+impl Planning {
+    fn new(config: SessionConfig, runtime: &Arc<RuntimeEnv>) -> Self {
         let state = SessionStateBuilder::new()
-            .with_config(session_config())
-            .with_runtime_env(runtime)
+            .with_config(config)
+            .with_runtime_env(Arc::clone(runtime))
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(datalog_rules())
             .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
@@ -88,7 +116,6 @@ impl DatalogSession {
             .build();
         Self {
             task: state.task_ctx(),
-            sum: Arc::clone(CheckedArithmetic::default().sum()),
             state,
         }
     }

@@ -9,16 +9,17 @@ use datomfusion_datalog::ast::Query;
 use datomfusion_datalog::lower::Lowered;
 use datomfusion_datalog::{Answer, Facts, QuerySource, Term, rows};
 
-use super::{ALONE, Bound, Inputs, from_plan, pulled};
-use crate::catalog::session::DatalogSession;
+use super::{ALONE, Bound, Inputs, from_plan, pulled, refuse_history};
+use crate::catalog::session::{DatalogSession, Planning};
 use crate::db::Db;
 use crate::error::Result;
 
 /// A query that has become a plan, and what is left to do.
 pub struct Prepared {
-    bound: Bound,
-    lowered: Lowered,
+    pub(super) bound: Bound,
+    pub(super) lowered: Lowered,
     session: Arc<DatalogSession>,
+    facts: u64,
 }
 
 impl Prepared {
@@ -39,12 +40,18 @@ impl Prepared {
         depth: usize,
     ) -> Result<Self> {
         let bound = Bound::of(session, query, inputs, depth).await?;
-        let lowered = bound.lower(session).await?;
+        let (lowered, facts) = bound.lower(session).await?;
         Ok(Self {
             bound,
             lowered,
             session: Arc::clone(session),
+            facts,
         })
+    }
+
+    /// Where this query is planned and run.
+    pub(super) fn planning(&self) -> &Planning {
+        self.session.planning(self.facts)
     }
 
     /// The physical plan: DataFusion's part of planning.
@@ -53,7 +60,7 @@ impl Prepared {
     ///
     /// DataFusion's.
     pub async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
-        self.session
+        self.planning()
             .state
             .create_physical_plan(&self.lowered.plan)
             .await
@@ -66,7 +73,7 @@ impl Prepared {
     ///
     /// What goes wrong while the query runs.
     pub async fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-        collect(plan, Arc::clone(&self.session.task))
+        collect(plan, Arc::clone(&self.planning().task))
             .await
             .map_err(from_plan)
     }
@@ -89,13 +96,14 @@ impl Prepared {
             let QuerySource::Database(database) = &bound.sources[source.0 as usize] else {
                 continue;
             };
-            let entities: Vec<i64> = rows
-                .iter()
-                .filter_map(|row| match row[at] {
-                    Term::Long(id) => Some(id),
-                    _ => None,
-                })
-                .collect();
+            refuse_history(database.is_history())?;
+            // Attributes are entities that are shown as their idents.
+            let entity = |term: &Term| match term {
+                Term::Long(id) => Some(*id),
+                Term::Keyword(ident) => database.entid(ident),
+                _ => None,
+            };
+            let entities: Vec<i64> = rows.iter().filter_map(|row| entity(&row[at])).collect();
             let mut distinct = entities;
             distinct.sort_unstable();
             distinct.dedup();
@@ -108,14 +116,9 @@ impl Prepared {
                 &bound.query.text,
             )
             .await?;
-            for row in rows.iter_mut() {
-                let term = match row[at] {
-                    Term::Long(id) => distinct
-                        .binary_search(&id)
-                        .map_or(Term::Nil, |place| found[place].clone()),
-                    _ => Term::Nil,
-                };
-                row[at] = term;
+            for row in &mut rows {
+                let place = entity(&row[at]).and_then(|id| distinct.binary_search(&id).ok());
+                row[at] = place.map_or(Term::Nil, |place| found[place].clone());
             }
         }
         Ok(Answer::new(&bound.query, rows))

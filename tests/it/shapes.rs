@@ -322,6 +322,12 @@ async fn rules_run_over_collections_of_many_tuples() {
     let inputs = Inputs::new().collection("$t", tuples).rules(rules);
     let query = "[:find ?b :in $ $t % :where ($t under 54321 ?b)]";
     assert_eq!(
+        ask_with(&db, query, inputs.clone()).await,
+        "[0] [5] [54] [543] [5432]"
+    );
+    // A clause binds the start as well as a constant does.
+    let query = "[:find ?b :in $ $t % :where [$t ?a 5432] ($t under ?a ?b) [(< ?a 54321)]]";
+    assert_eq!(
         ask_with(&db, query, inputs).await,
         "[0] [5] [54] [543] [5432]"
     );
@@ -426,6 +432,41 @@ async fn answers_are_ordered_and_cut_as_the_query_says() {
                   :order-by [?a :desc ?n :asc] :limit 2 :offset 1]";
     let answer = db.q(query, &Inputs::new()).await.unwrap();
     assert_eq!(answer.to_term().to_string(), r#"[[40 "Cyd"] [36 "Ada"]]"#);
+}
+
+#[tokio::test]
+async fn an_or_within_an_or_is_looked_into_once() {
+    let db = people().await;
+    let mut clause = "[(< ?n 100)]".to_owned();
+    for _ in 0..40 {
+        clause = format!("(or (and {clause} [?e :p/age ?n]) [(= ?n 0)])");
+    }
+    let query = format!("[:find ?n :where [?e :p/age ?n] {clause}]");
+    assert_eq!(ask(&db, &query).await, "[36] [40]");
+}
+
+#[tokio::test]
+async fn pull_shows_attributes_too_and_refuses_a_history() {
+    let db = people().await;
+    let query = "[:find (pull ?a [:db/ident]) :where [[:p/name \"Dan\"] ?a 40.0]]";
+    assert_eq!(ask(&db, query).await, "[{:db/ident :p/weight}]");
+    let query = "[:find (pull ?e [*]) :where [?e :p/name]]";
+    let error = refused(&db.history(), query, Inputs::new()).await;
+    assert!(error.contains("this is a history"), "{error}");
+}
+
+#[tokio::test]
+async fn a_query_of_no_database_needs_none() {
+    let federation = Federation::new();
+    let query = "[:find ?b . :where [(subs \"hello\" 1 3) ?b]]";
+    let answer = federation.q(query, &Inputs::new()).await.unwrap();
+    assert_eq!(answer.to_term(), Term::from("el"));
+    let asks = federation.q("[:find ?e :where [?e]]", &Inputs::new()).await;
+    assert!(
+        asks.unwrap_err()
+            .to_string()
+            .contains("there is no source $")
+    );
 }
 
 #[tokio::test]

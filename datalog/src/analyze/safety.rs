@@ -170,24 +170,32 @@ impl Checker<'_> {
         mut known: HashSet<VarId>,
     ) -> Result<HashSet<VarId>, Error> {
         let mut waiting: Vec<&Goal> = goals.iter().collect();
-        while !waiting.is_empty() {
-            let before = waiting.len();
-            let mut still = Vec::new();
-            for goal in waiting {
-                match needs(self.bound, goal, &known) {
-                    Some(needs) if needs.needs.iter().all(|var| known.contains(var)) => {
-                        self.inside(goal, &known)?;
-                        known.extend(needs.binds);
-                    }
-                    _ => still.push(goal),
+        loop {
+            run_simple(self.bound, &mut waiting, &mut known);
+            // What has an inside comes when nothing else is left to run, so that it is looked into once.
+            let mut fault = None;
+            let ready = waiting.iter().position(|goal| {
+                if !is_ready(self.bound, goal, &known) {
+                    return false;
                 }
+                match self.inside(goal, &known) {
+                    Ok(()) => true,
+                    Err(error) => {
+                        fault.get_or_insert(error);
+                        false
+                    }
+                }
+            });
+            match (ready, fault) {
+                (Some(at), _) => {
+                    let goal = waiting.remove(at);
+                    known.extend(needs(self.bound, goal, &known).binds);
+                }
+                (None, _) if waiting.is_empty() => return Ok(known),
+                (None, Some(error)) => return Err(error),
+                (None, None) => return Err(self.stuck(&waiting, &known)),
             }
-            if still.len() == before {
-                return Err(self.stuck(&still, &known));
-            }
-            waiting = still;
         }
-        Ok(known)
     }
 
     /// Checks what lies inside a goal that can run.
@@ -216,20 +224,9 @@ impl Checker<'_> {
     fn stuck(&self, goals: &[&Goal], known: &HashSet<VarId>) -> Error {
         let mut lacking: Vec<&str> = Vec::new();
         let first = goals[0];
-        if let Some(needs) = needs(self.bound, first, known) {
-            let vars = needs.needs.iter().filter(|var| !known.contains(var));
-            lacking.extend(vars.map(|var| &*self.bound.vars[var.0 as usize].name));
-        }
-        if lacking.is_empty() {
-            // An `or` whose branches wait for something: look inside for the reason.
-            if let Goal::Or { branches, .. } = first {
-                for branch in branches {
-                    if let Err(error) = self.conjunction(branch, known.clone()) {
-                        return error;
-                    }
-                }
-            }
-        }
+        let needs = needs(self.bound, first, known).needs;
+        let vars = needs.iter().filter(|var| !known.contains(var));
+        lacking.extend(vars.map(|var| &*self.bound.vars[var.0 as usize].name));
         lacking.sort_unstable();
         lacking.dedup();
         let message = if lacking.is_empty() {
@@ -258,10 +255,10 @@ impl Checker<'_> {
     }
 }
 
-/// What a goal needs and binds; `None` if it cannot tell yet, as an `or` whose branches must wait.
-pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> Option<Needs> {
+/// What a goal needs and binds.
+pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> Needs {
     let slots = |slots: &[&Slot]| slots.iter().filter_map(|slot| slot.var()).collect();
-    Some(match goal {
+    match goal {
         Goal::Fact(_) | Goal::Tuple { .. } | Goal::Rows(_) | Goal::Nested(_) => {
             let mut binds = Vec::new();
             goal.visit_vars(&mut |var| binds.push(var));
@@ -312,19 +309,16 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
             branches,
             ..
         } => {
-            if !required.iter().all(|var| known.contains(var)) {
-                return Some(Needs {
-                    needs: required.clone(),
-                    binds: Vec::new(),
-                });
-            }
+            let mut needs = required.clone();
             for branch in branches {
-                if !runs(bound, branch, known, free) {
-                    return None;
-                }
+                let (wanted, bound_inside) = outside(bound, branch);
+                needs.extend(wanted);
+                needs.extend(free.iter().filter(|var| !bound_inside.contains(var)));
             }
+            needs.sort_unstable();
+            needs.dedup();
             Needs {
-                needs: required.clone(),
+                needs,
                 binds: free.clone(),
             }
         }
@@ -344,7 +338,26 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
                 binds: arguments.iter().filter_map(Slot::var).collect(),
             }
         }
-    })
+    }
+}
+
+/// What a conjunction needs of the outside, and what it binds, each looked at once: what its own goals
+/// bind for each other is not needed. Goals that wait for each other in a circle are found when they run.
+fn outside(bound: &BoundQuery, goals: &[Goal]) -> (HashSet<VarId>, HashSet<VarId>) {
+    let nothing = HashSet::new();
+    let mut wanted = HashSet::new();
+    let mut binds = HashSet::new();
+    for goal in goals {
+        if let Goal::Same(left, right) = goal {
+            binds.extend(left.var().into_iter().chain(right.var()));
+            continue;
+        }
+        let needs = needs(bound, goal, &nothing);
+        wanted.extend(needs.needs);
+        binds.extend(needs.binds);
+    }
+    wanted.retain(|var| !binds.contains(var) && bound.vars[var.0 as usize].constant.is_none());
+    (wanted, binds)
 }
 
 /// Whether a conjunction can run to its end from what is known, and binds `wanted`.
@@ -356,24 +369,46 @@ pub(crate) fn runs(
 ) -> bool {
     let mut known = known.clone();
     let mut waiting: Vec<&Goal> = goals.iter().collect();
-    while !waiting.is_empty() {
-        let before = waiting.len();
-        waiting.retain(|goal| match needs(bound, goal, &known) {
-            Some(needs) if needs.needs.iter().all(|var| known.contains(var)) => {
-                let inside = match goal {
+    loop {
+        run_simple(bound, &mut waiting, &mut known);
+        let ready = waiting.iter().position(|goal| {
+            is_ready(bound, goal, &known)
+                && match goal {
                     Goal::Not { goals, .. } => runs(bound, goals, &known, &[]),
+                    Goal::Or { free, branches, .. } => branches
+                        .iter()
+                        .all(|branch| runs(bound, branch, &known, free)),
                     _ => true,
-                };
-                if inside {
-                    known.extend(needs.binds);
                 }
-                !inside
+        });
+        let Some(at) = ready else {
+            return waiting.is_empty() && wanted.iter().all(|var| known.contains(var));
+        };
+        let goal = waiting.remove(at);
+        known.extend(needs(bound, goal, &known).binds);
+    }
+}
+
+/// Whether what a goal needs is known.
+pub(crate) fn is_ready(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> bool {
+    let needs = needs(bound, goal, known);
+    needs.needs.iter().all(|var| known.contains(var))
+}
+
+/// Runs the goals that have no inside, as far as they can run.
+fn run_simple(bound: &BoundQuery, waiting: &mut Vec<&Goal>, known: &mut HashSet<VarId>) {
+    loop {
+        let before = waiting.len();
+        waiting.retain(|goal| {
+            let simple = !matches!(goal, Goal::Not { .. } | Goal::Or { .. });
+            let runs = simple && is_ready(bound, goal, known);
+            if runs {
+                known.extend(needs(bound, goal, known).binds);
             }
-            _ => true,
+            !runs
         });
         if waiting.len() == before {
-            return false;
+            return;
         }
     }
-    wanted.iter().all(|var| known.contains(var))
 }

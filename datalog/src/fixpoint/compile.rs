@@ -34,9 +34,6 @@ use crate::term::Term;
 /// Rules that one rule may be multiplied out into.
 const ALTERNATIVES_MAX: usize = 1000;
 
-/// Rows of the relation around a call that still make good seeds.
-const SEEDS_MAX: f64 = 10_000.0;
-
 /// Something that must hold, over the variables of the query.
 #[derive(Clone, Debug)]
 enum Lit<'q> {
@@ -81,19 +78,11 @@ impl Lowering<'_> {
         arguments: &[Slot],
     ) -> Result<Relation> {
         let arguments: Vec<Slot> = arguments.iter().map(|slot| self.slot(slot)).collect();
-        let required = &self.query.programs[program].predicates[predicate].required;
-        let small = current
-            .as_ref()
-            .is_some_and(|current| current.rows <= SEEDS_MAX);
         let bound: Vec<bool> = arguments
             .iter()
-            .zip(required)
-            .map(|(slot, required)| match slot {
+            .map(|slot| match slot {
                 Slot::Constant(_) => true,
-                Slot::Var(var) => {
-                    let known = current.as_ref().is_some_and(|current| current.has(*var));
-                    known && (small || *required)
-                }
+                Slot::Var(var) => current.as_ref().is_some_and(|current| current.has(*var)),
                 Slot::Blank => false,
             })
             .collect();
@@ -371,6 +360,8 @@ impl<'l, 'q> Compiler<'l, 'q> {
         let relation = self.lowering.single_relation(&goal)?;
         let counts = &self.lowering.context.counts.facts;
         let probe = match &self.lowering.context.sources[source.0 as usize] {
+            // A history has facts that no longer hold: its pattern knows which are meant.
+            QuerySource::Database(database) if database.is_history() => None,
             QuerySource::Database(database) => Some(Probe {
                 source: Arc::clone(database),
                 attribute: attribute.id,

@@ -135,8 +135,6 @@ impl<'p, I: Inputs> Engine<'p, I> {
                             let bindings = self.matching(delta, from..to, rule.registers);
                             self.derive(rule, variant, bindings).await?;
                             from = to;
-                            // A query that was given up ends here.
-                            tokio::task::consume_budget().await;
                         }
                     }
                 }
@@ -173,12 +171,33 @@ impl<'p, I: Inputs> Engine<'p, I> {
         bindings
     }
 
-    /// Sends bindings through the steps of a rule and adds what comes out to its head.
+    /// Sends bindings through the steps of a rule and adds what comes out to its head. A batch goes all the
+    /// way before the next, so that few bindings exist at once.
     async fn derive(&mut self, rule: &Rule, variant: &Variant, bindings: Bindings) -> Result<()> {
-        let bindings = self.steps(&variant.steps, bindings).await?;
-        if bindings.len() == 0 {
-            return Ok(());
+        let mut batches = vec![(0, bindings)];
+        while let Some((at, mut bindings)) = batches.pop() {
+            if bindings.len() == 0 {
+                continue;
+            }
+            let Some(step) = variant.steps.get(at) else {
+                self.add(rule, &bindings)?;
+                continue;
+            };
+            if bindings.len() > BATCH {
+                let rest = bindings.cells.split_off(BATCH * bindings.width);
+                let width = bindings.width;
+                batches.push((at, Bindings { width, cells: rest }));
+            }
+            let next = self.steps(std::slice::from_ref(step), bindings).await?;
+            batches.push((at + 1, next));
+            // A query that was given up ends here.
+            tokio::task::consume_budget().await;
         }
+        Ok(())
+    }
+
+    /// Adds rows to the head of a rule.
+    fn add(&mut self, rule: &Rule, bindings: &Bindings) -> Result<()> {
         let cells: Vec<Known> = rule.arguments.iter().map(|cell| self.known(cell)).collect();
         let head = &mut self.derived[rule.head];
         let mut row = vec![0; cells.len()];

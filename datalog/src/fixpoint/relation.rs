@@ -146,6 +146,11 @@ impl Rows {
         let number = u32::try_from(self.len()).unwrap_or(END);
         let (arity, cells) = (self.arity, &self.cells);
         let other = |number: u32| &cells[number as usize * arity..][..arity];
+        if self.all.len() == self.all.capacity() {
+            // Fourfold, since each growth puts every row in its place anew.
+            let more = self.all.len() * 3;
+            self.all.reserve(more, |&number| hash_of(other(number)));
+        }
         let place = self.all.entry(
             hash_of(row),
             |&number| other(number) == row,

@@ -131,8 +131,7 @@ impl Lowering<'_> {
             }
             Goal::Tuple { source, slots } => {
                 let rows = match &self.context.sources[source.0 as usize] {
-                    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-                    QuerySource::Collection(tuples) => tuples.len() as f64,
+                    QuerySource::Collection(tuples) => self.tuple_rows(tuples, slots),
                     QuerySource::Database(_) => 0.0,
                 };
                 Atom::Tuple {
@@ -235,6 +234,28 @@ impl Lowering<'_> {
         }
     }
 
+    /// How many tuples have the constants of a pattern.
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    fn tuple_rows(&self, tuples: &[Term], slots: &[Slot]) -> f64 {
+        let wanted: Vec<(usize, Term)> = slots
+            .iter()
+            .enumerate()
+            .filter_map(|(at, slot)| Some((at, self.slot(slot).constant()?.clone())))
+            .collect();
+        if wanted.is_empty() {
+            return tuples.len() as f64;
+        }
+        let matches = |tuple: &&Term| {
+            let elements = tuple.elements();
+            elements.is_some_and(|elements| {
+                wanted
+                    .iter()
+                    .all(|(at, term)| elements.get(*at) == Some(term))
+            })
+        };
+        tuples.iter().filter(matches).count() as f64
+    }
+
     /// How many facts a pattern matches, roughly.
     #[expect(clippy::cast_precision_loss, reason = "an estimate")]
     fn fact_rows(&self, fact: &FactGoal) -> f64 {
@@ -250,7 +271,9 @@ impl Lowering<'_> {
                 let all = count(Some(attribute.id), None).unwrap_or(1000.0);
                 match fact.v.constant() {
                     Some(_) if attribute.is_unique => 1.0,
-                    Some(term) => count(Some(attribute.id), Some(term)).unwrap_or(all / 10.0),
+                    Some(term) => {
+                        count(Some(attribute.id), Some(term)).unwrap_or((all / 100.0).max(1.0))
+                    }
                     None => all,
                 }
             }
@@ -278,7 +301,9 @@ impl Lowering<'_> {
         for (at, (column_type, slot)) in columns.iter().zip(arguments).enumerate() {
             scan.slot(&format!("c{at}"), *column_type, slot);
         }
-        scan.finish(CALLED_ROWS, None, &vars)
+        // Rules answer each row once, so that what is left of rows is distinct if no column is dropped.
+        let whole = !arguments.contains(&Slot::Blank);
+        scan.finish(CALLED_ROWS, whole.then(|| vars.clone()), &vars)
     }
 
     /// The relation of an atom.
@@ -377,12 +402,16 @@ impl Lowering<'_> {
         scan.slot("tx", ColumnType::of(TermType::Ref), &goal.tx);
         scan.slot("added", ColumnType::of(TermType::Boolean), &goal.added);
         self.note_never(&scan);
-        let unique = match (&goal.a, database.is_history()) {
-            (AttributeSlot::Known(attribute), false) if !attribute.is_many => {
-                goal.e.var().map(|e| vec![e])
-            }
+        // One value an entity, or each pair once. Equal values that are written differently are different
+        // facts, so only those count that are equal if their columns are.
+        let unique = match (&goal.a, &goal.v) {
+            (AttributeSlot::Known(_), _) if database.is_history() || goal.e == Slot::Blank => None,
+            (AttributeSlot::Known(attribute), _) if !attribute.is_many => Some(vec![&goal.e]),
+            (AttributeSlot::Known(_), Slot::Blank) => None,
+            (AttributeSlot::Known(_), v) if v_type.repr() == Repr::Int64 => Some(vec![&goal.e, v]),
             _ => None,
         };
+        let unique = unique.map(|slots| slots.into_iter().filter_map(Slot::var).collect());
         scan.finish(rows, unique, &vars)
     }
 

@@ -155,6 +155,9 @@ impl Parser<'_> {
             let Some(name) = plain_symbol(form) else {
                 return Err(self.expected("a plain symbol as the name of an element", form));
             };
+            if names.contains(name) {
+                return Err(self.error(format!("`:{kind}` names {name} twice"), form.span));
+            }
             names.push(name.clone());
         }
         let expected = find.elements().len();

@@ -56,7 +56,7 @@ fn write_items(
     let item = Item::new(query, notation);
     let mut text = String::new();
     if !is_many(query) {
-        item.write(answer.rows().next(), &mut text);
+        item.write(answer.rows().first(), &mut text);
         writeln!(out, "{text}")?;
         return Ok(());
     }
@@ -66,7 +66,7 @@ fn write_items(
         ",\n "
     };
     text.push('[');
-    for (at, row) in answer.rows().enumerate() {
+    for (at, row) in answer.rows().iter().enumerate() {
         text.push_str(if at == 0 { "" } else { between });
         item.write(Some(row), &mut text);
         out.write_all(text.as_bytes())?;
@@ -131,9 +131,8 @@ fn write_table(answer: &Answer, query: &Query, out: &mut impl Write) -> Result<(
         }
     };
     let mut batches = vec![RecordBatch::new_empty(Arc::clone(&schema))];
-    let mut left = answer.rows();
-    while left.len() > 0 {
-        let rows: Vec<&[Term]> = left.by_ref().take(TABLE_ROWS).collect();
+    let rows: Vec<&[Term]> = answer.rows().iter().collect();
+    for rows in rows.chunks(TABLE_ROWS) {
         let column = |at: usize| -> ArrayRef {
             let cells = rows.iter().map(|row| row.get(at).map(cell));
             Arc::new(cells.collect::<StringArray>())
@@ -246,7 +245,7 @@ pub(in crate::cli) fn write_term(term: &Term, notation: Notation, out: &mut Stri
         Term::BigInt(value) => push(out, format_args!("{value}")),
         Term::Double(value) => write_float(*value, notation, out),
         // What EDN writes before the M is a number of JSON, with all digits.
-        Term::BigDec(_) => out.push_str(term.to_string().trim_end_matches('M')),
+        Term::BigDec(number) => out.push_str(&number.to_plain_string()),
         Term::Char(value) => write_text(value.encode_utf8(&mut [0; 4]), notation, out),
         Term::String(value) | Term::Uri(value) => write_text(value, notation, out),
         Term::Keyword(value) => write_text(&value.to_string(), notation, out),
