@@ -324,8 +324,10 @@ impl Met {
                 InputKind::Source(name) => {
                     let source = if let Some(source) = inputs.sources.get(name) {
                         source.clone()
-                    } else if inputs.arguments.is_empty() && *name == SourceName::default() {
-                        // A query that asks no database needs none; one that does is told.
+                    } else if query.text.get(input.span.start..input.span.end)
+                        != Some(name.as_str())
+                    {
+                        // Nobody wrote :in, so $ is wanted only if a clause asks it, which is told then.
                         continue;
                     } else {
                         let term = given.next().ok_or_else(|| missing(name.as_str()))?;

@@ -14,10 +14,8 @@ impl Analysis<'_> {
         let mut arguments = self.given.arguments.iter();
         for input in &self.query.inputs {
             match &input.kind {
-                InputKind::Source(name) => {
-                    self.source(Some(name), name, input.span)?;
-                }
-                InputKind::Rules => {}
+                // A source that nothing asks need not be there.
+                InputKind::Source(_) | InputKind::Rules => {}
                 InputKind::Plain(name) => {
                     let term = arguments.next().ok_or_else(|| self.missing(input.span))?;
                     let text = match term {
