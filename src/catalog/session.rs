@@ -82,7 +82,8 @@ pub(crate) struct Planning {
     pub(crate) task: Arc<TaskContext>,
 }
 
-/// Facts up to which a query is not divided among processors: it ends before that pays.
+/// Facts up to which a query is not divided among processors. Chosen, not measured: such queries took about a
+/// millisecond.
 const UNDIVIDED_FACTS: u64 = 1 << 18;
 
 impl DatalogSession {
