@@ -6,6 +6,7 @@
 //! What is read is what Clojure reads, with these differences:
 //!
 //! - `'x` is read as `(quote x)`, because arguments of queries are often written so;
+//! - `#"a+"` is read as `#regex "a+"`, because patterns are arguments of queries too;
 //! - `^metadata` is read and dropped;
 //! - ratios, octal integers such as `017`, and doubles that overflow are refused;
 //! - nesting ends at [`DEPTH_MAX`], numbers at 4096 digits, names at 4096 bytes.

@@ -458,6 +458,9 @@ async fn pull_shows_attributes_too_and_refuses_a_history() {
 #[tokio::test]
 async fn a_query_of_no_database_needs_none() {
     let federation = Federation::new();
+    let query = r#"[:find ?b . :where [(re-find #"l+" "hello") ?b]]"#;
+    let answer = federation.q(query, &Inputs::new()).await.unwrap();
+    assert_eq!(answer.to_term(), Term::from("ll"));
     let query = "[:find ?b . :where [(subs \"hello\" 1 3) ?b]]";
     let answer = federation.q(query, &Inputs::new()).await.unwrap();
     assert_eq!(answer.to_term(), Term::from("el"));

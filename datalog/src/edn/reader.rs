@@ -416,6 +416,7 @@ impl<'a> Reader<'a> {
             Some(b'{') => self.open(FrameKind::Set, 2),
             Some(b'_') => self.open(FrameKind::Discard, 2),
             Some(b':') => self.open_namespaced_map(),
+            Some(b'"') => self.pattern().map(Some),
             Some(b'#') => {
                 let end = self.token_end(start + 2);
                 let double = match &self.text[start + 2..end] {
@@ -444,6 +445,30 @@ impl<'a> Reader<'a> {
                 }
             }
         }
+    }
+
+    /// Reads `#"a\\.b"`, a pattern: its characters are taken as they are, but for `\\"`, which does not end
+    /// it. It is the same as `#regex "a\\\\.b"`.
+    fn pattern(&mut self) -> Result<Form, Refusal> {
+        let start = self.at;
+        let first = start + 2;
+        let bytes = self.text.as_bytes();
+        let mut end = first;
+        while let Some(&byte) = bytes.get(end) {
+            match byte {
+                b'"' => {
+                    let content = Edn::String(self.text[first..end].into());
+                    let content = Form::new(content, Span::new(start + 1, end + 1));
+                    self.at = end + 1;
+                    let tagged = Edn::Tagged(Symbol::new("regex"), Box::new(content));
+                    return Ok(Form::new(tagged, Span::new(start, self.at)));
+                }
+                b'\\' => end += 2,
+                _ => end += 1,
+            }
+        }
+        let message = "unclosed pattern";
+        Err(Refusal::incomplete(message, start..self.text.len()))
     }
 
     /// Opens `#:ns{`; blanks may stand before the bracket.
@@ -617,6 +642,21 @@ mod tests {
         assert_eq!(form.as_vector().unwrap(), chars);
         for text in ["\\", "\\ ", "\\\n", "\\ab"] {
             assert!(read(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn a_pattern_is_a_tagged_string_whose_backslashes_stay() {
+        let form = read(r#"[#"a\.\"b" 1]"#).unwrap();
+        let (tag, text) = form.as_vector().unwrap()[0].as_tagged().unwrap();
+        assert_eq!((tag.as_str(), text.as_str()), ("regex", Some(r#"a\.\"b"#)));
+        assert_eq!(read(&form.to_string()).unwrap(), form);
+        for text in ["#\"", "#\"a\\", "#\"a\\\""] {
+            assert_eq!(
+                read(text).unwrap_err().kind(),
+                ErrorKind::Incomplete,
+                "{text}"
+            );
         }
     }
 

@@ -1,6 +1,6 @@
 //! Terms from EDN and back.
 //!
-//! Lists become vectors. Bytes are written `#bytes "00ff"` and URIs `#uri "https://…"`; no other tags
+//! Lists become vectors, patterns (`#"a+"`) strings. Bytes are written `#bytes "00ff"` and URIs `#uri "https://…"`; no other tags
 //! make terms.
 
 use std::fmt::{self, Write};
@@ -49,6 +49,8 @@ impl TryFrom<&Edn> for Term {
             }
             Edn::Tagged(tag, form) => match (tag.as_str(), &form.edn) {
                 ("uri", Edn::String(text)) => Self::Uri(Arc::clone(text)),
+                // Functions take patterns as strings.
+                ("regex", Edn::String(text)) => Self::String(Arc::clone(text)),
                 ("bytes", Edn::String(text)) => from_hex(text)
                     .map(Self::Bytes)
                     .ok_or("#bytes takes pairs of hexadecimal digits")?,
