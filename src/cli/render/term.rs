@@ -245,7 +245,11 @@ pub(in crate::cli) fn write_term(term: &Term, notation: Notation, out: &mut Stri
         Term::BigInt(value) => push(out, format_args!("{value}")),
         Term::Double(value) => write_float(*value, notation, out),
         // What EDN writes before the M is a number of JSON, with all digits.
-        Term::BigDec(number) => out.push_str(&number.to_plain_string()),
+        // All digits, unless an exponent stands for more of them than anybody reads.
+        Term::BigDec(number) if number.as_bigint_and_exponent().1.unsigned_abs() <= 4096 => {
+            out.push_str(&number.to_plain_string());
+        }
+        Term::BigDec(_) => out.push_str(term.to_string().trim_end_matches('M')),
         Term::Char(value) => write_text(value.encode_utf8(&mut [0; 4]), notation, out),
         Term::String(value) | Term::Uri(value) => write_text(value, notation, out),
         Term::Keyword(value) => write_text(&value.to_string(), notation, out),
@@ -320,7 +324,7 @@ mod tests {
             ("nil", "null"),
             (
                 "[true 1 -2N 1.50M 1E+30M 0.1 1e300]",
-                "[true,1,-2,1.50,1E30,0.1,1e300]",
+                "[true,1,-2,1.50,1000000000000000000000000000000,0.1,1e300]",
             ),
             ("12345678901234567890123N", "12345678901234567890123"),
             ("[##Inf ##NaN]", r#"["Infinity","NaN"]"#),
