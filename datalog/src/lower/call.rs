@@ -414,13 +414,16 @@ impl Lowering<'_> {
         let otherwise =
             literal(default, both.repr()).unwrap_or(datafusion::common::ScalarValue::Null);
         let answer = datafusion::functions::expr_fn::coalesce(vec![expression, lit(otherwise)]);
-        let unique = relation.unique.clone();
-        let joined = Relation { plan, ..relation };
-        let mut bound = self.bind(joined, binding, both, answer)?;
-        bound.unique = unique;
+        // A history may have several values of the attribute.
+        let unique = relation.unique.clone().filter(|_| fact.unique.is_some());
+        let joined = Relation {
+            plan,
+            unique,
+            ..relation
+        };
+        let bound = self.bind(joined, binding, both, answer)?;
         let own = Self::own(&bound);
-        let mut kept = Self::project(&bound, own)?;
-        kept.unique.clone_from(&bound.unique);
+        let kept = Self::project(&bound, own)?;
         if held {
             Self::forget(kept, var)
         } else {
