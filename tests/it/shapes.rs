@@ -193,6 +193,24 @@ async fn get_else_asks_about_a_variable_that_a_join_has_bound() {
 }
 
 #[tokio::test]
+async fn get_else_over_a_history_answers_each_value_once() {
+    let connection = database(1).await;
+    transact(&connection, SCHEMA).await;
+    transact(&connection, "[{:p/name \"Ann\" :p/age 30}]").await;
+    for age in [31, 30, 31] {
+        transact(&connection, &format!("[{{:p/name \"Ann\" :p/age {age}}}]")).await;
+    }
+    let db = connection.db().history();
+    let query = "[:find ?e ?a :where [?e :p/name ?n ?t true] [(get-else $ ?e :p/age 0) ?a]]";
+    let rows = db.q(query, &Inputs::new()).await.unwrap().into_rows();
+    let ages: Vec<&Term> = rows.iter().map(|row| &row[1]).collect();
+    assert_eq!(ages.len(), 2, "{ages:?}");
+    let count = "[:find (count ?a) . :where [?e :p/name _ _ true] [(get-else $ ?e :p/age 0) ?a]]";
+    let count = db.q(count, &Inputs::new()).await.unwrap();
+    assert_eq!(count.to_term(), Term::Long(2));
+}
+
+#[tokio::test]
 async fn a_variable_means_the_same_in_nested_scopes() {
     let db = people().await;
     let query = r#"[:find ?n :where [?e :p/name ?n]
