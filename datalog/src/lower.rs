@@ -205,9 +205,7 @@ impl Lowering<'_> {
     /// What holds for all goals together; begins with `seed`, if there is one.
     pub(crate) fn conjunction(&self, goals: &[Goal], seed: Option<Relation>) -> Result<Relation> {
         let mut current = seed;
-        let constants = self.constants();
-        let (mut atoms, mut waiting) = self.atoms(goals, current.is_none(), &constants)?;
-        // What an `or` or a rule can answer by itself is an atom like any other, only larger.
+        let (mut atoms, mut waiting) = self.atoms(goals)?;
         loop {
             self.drain(&mut current, &mut waiting, atoms.is_empty())?;
             if atoms.is_empty() {
@@ -227,7 +225,7 @@ impl Lowering<'_> {
                 Some(before) => self.join(before, relation)?,
             });
         }
-        let mut known = constants;
+        let mut known = self.constants();
         if let Some(current) = &current {
             known.extend(current.vars());
         }

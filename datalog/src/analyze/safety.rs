@@ -295,14 +295,11 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
                 }
             }
         }
-        Goal::Not { join, goals, .. } => {
-            // A `not` waits for the variables that it shares, unless nothing outside binds them.
-            let _ = goals;
-            Needs {
-                needs: join.clone(),
-                binds: Vec::new(),
-            }
-        }
+        // A `not` waits for the variables that it shares.
+        Goal::Not { join, .. } => Needs {
+            needs: join.clone(),
+            binds: Vec::new(),
+        },
         Goal::Or {
             required,
             free,

@@ -55,6 +55,14 @@ impl FixpointExec {
     }
 }
 
+impl FixpointExec {
+    /// The same rules over other inputs.
+    fn over(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
+        let schema = Arc::clone(self.properties.equivalence_properties().schema());
+        Self::new(Arc::clone(&self.program), inputs, schema)
+    }
+}
+
 impl fmt::Debug for FixpointExec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FixpointExec: {}", self.program)
@@ -95,12 +103,7 @@ impl ExecutionPlan for FixpointExec {
         self: Arc<Self>,
         children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(self.properties.equivalence_properties().schema());
-        Ok(Arc::new(Self::new(
-            Arc::clone(&self.program),
-            children,
-            schema,
-        )))
+        Ok(Arc::new(self.over(children)))
     }
 
     fn replace_children(
@@ -108,12 +111,7 @@ impl ExecutionPlan for FixpointExec {
         children: Vec<Arc<dyn ExecutionPlan>>,
         _: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let schema = Arc::clone(self.properties.equivalence_properties().schema());
-        Ok(Arc::new(Self::new(
-            Arc::clone(&self.program),
-            children,
-            schema,
-        )))
+        Ok(Arc::new(self.over(children)))
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {

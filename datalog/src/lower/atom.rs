@@ -11,7 +11,6 @@ use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 
-use super::function::{Attributes, Job, Operand, apply};
 use super::{Lowering, Relation, column, not_null};
 use crate::analyze::bound::{AttributeSlot, FactGoal, Goal, RowsGoal, Slot, SourceId, VarId};
 use crate::column::{ColumnType, Kinds, Repr, Writer, literal};
@@ -94,12 +93,7 @@ impl Atom {
 
 impl Lowering<'_> {
     /// Parts goals into atoms and what must wait for bindings.
-    pub(super) fn atoms<'g>(
-        &self,
-        goals: &'g [Goal],
-        _first: bool,
-        _constants: &HashSet<VarId>,
-    ) -> Result<(Vec<Atom>, Vec<&'g Goal>)> {
+    pub(super) fn atoms<'g>(&self, goals: &'g [Goal]) -> Result<(Vec<Atom>, Vec<&'g Goal>)> {
         let mut atoms: Vec<Atom> = Vec::new();
         let mut waiting = Vec::new();
         for goal in goals {
@@ -628,14 +622,7 @@ impl Lowering<'_> {
         }
         let mut key = Vec::new();
         term.encode_key(&mut key);
-        let own = apply(
-            "key",
-            Job::Key,
-            vec![Operand::Column(column_type, Attributes::Ids)],
-            Repr::Mixed,
-            false,
-            vec![expression],
-        );
+        let own = Self::key(column_type, expression, false);
         Some(own.eq(lit(ScalarValue::Binary(Some(key)))))
     }
 }
