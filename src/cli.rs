@@ -19,6 +19,7 @@ mod repl;
 mod sql;
 mod stats;
 mod transact;
+mod with;
 
 use std::error::Error as StdError;
 use std::fmt::Display;

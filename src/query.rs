@@ -7,12 +7,11 @@
 //! Above [`federation`](crate::federation)'s session, below the doors. What is asked of a database goes
 //! through [`source`], the only part that knows of [`Db`].
 
+mod nested;
 mod prepared;
 mod source;
 
 use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
@@ -20,9 +19,10 @@ use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::displayable;
-use datomfusion_datalog::analyze::bound::{BoundQuery, Goal, RowsGoal};
-use datomfusion_datalog::ast::{InputKind, PullPattern, Query, RuleSet, SourceName};
-use datomfusion_datalog::edn::Symbol;
+use datomfusion_datalog::analyze::bound::BoundQuery;
+use datomfusion_datalog::analyze::{LOG, log_of};
+use datomfusion_datalog::ast::{Binding, InputKind, PullPattern, Query, RuleSet, SourceName};
+use datomfusion_datalog::edn::{Keyword, Symbol};
 use datomfusion_datalog::lower::{Context, Lowered, lower};
 use datomfusion_datalog::{
     Answer, Facts, Functions, Given, PullError, QuerySource, SourceFacts, Term, Xform, analyze,
@@ -40,9 +40,6 @@ use crate::schema::EntityRef;
 
 /// Where a database is asked by itself: nothing is attached, its session serves all.
 static ALONE: LazyLock<Federation> = LazyLock::new(Federation::new);
-
-/// Queries within queries at most.
-const NESTING_MAX: usize = 16;
 
 /// What a query is given beside its text.
 ///
@@ -352,10 +349,32 @@ impl Met {
                         rules = term.to_string().into();
                     }
                 }
+                // The log of a database is asked through the database.
+                InputKind::Binding(Binding::Scalar(variable, _)) if variable.as_str() == LOG => {
+                    let name = SourceName::default();
+                    if let Some(source) = inputs.sources.get(&name)
+                        && !sources.iter().any(|(known, _)| *known == name)
+                    {
+                        sources.push((name, source.clone()));
+                    }
+                    arguments.push(Term::Keyword(Keyword::new("db/log")));
+                }
                 InputKind::Binding(_) | InputKind::Plain(_) => {
                     arguments.push(given.next().ok_or_else(|| missing("this input"))?.clone());
                 }
             }
+        }
+        if query.text.contains("tx-data") || rules.contains("tx-data") {
+            let logs: Vec<_> = sources
+                .iter()
+                .filter_map(|(name, source)| match source {
+                    QuerySource::Database(database) => {
+                        Some((log_of(name), QuerySource::Database(database.log())))
+                    }
+                    QuerySource::Collection(_) => None,
+                })
+                .collect();
+            sources.extend(logs);
         }
         let surplus: Vec<Term> = given.cloned().collect();
         arguments.extend(surplus);
@@ -377,6 +396,7 @@ impl Met {
 }
 
 /// A query that has met its inputs.
+#[derive(Clone)]
 struct Bound {
     query: Query,
     rules: Arc<str>,
@@ -429,24 +449,14 @@ impl Bound {
             .collect();
         resolve(&mut bound, &databases).await.map_err(from_source)?;
         let sources: Vec<QuerySource> = names.iter().map(|(_, source)| source.clone()).collect();
-        let mut goals = std::mem::take(&mut bound.goals);
-        nested(session, &mut goals, &sources, inputs, depth).await?;
-        bound.goals = goals;
-        let mut programs = std::mem::take(&mut bound.programs);
-        let predicates = programs
-            .iter_mut()
-            .flat_map(|program| &mut program.predicates);
-        for branch in predicates.flat_map(|predicate| &mut predicate.branches) {
-            nested(session, &mut branch.goals, &sources, inputs, depth).await?;
-        }
-        bound.programs = programs;
-        Ok(Self {
+        let asked = Self {
             rules: Arc::clone(&rule_set.text),
             query,
             sources,
             bound,
             functions: inputs.functions.clone(),
-        })
+        };
+        nested::answered(asked, session, inputs, depth).await
     }
 
     /// The plan, and how many facts it may read.
@@ -472,67 +482,6 @@ impl Bound {
         );
         Ok((lowered.map_err(from_plan)?, facts))
     }
-}
-
-/// Replaces queries within the query by their rows.
-fn nested<'a>(
-    session: &'a Arc<DatalogSession>,
-    goals: &'a mut Vec<Goal>,
-    sources: &'a [QuerySource],
-    inputs: &'a Inputs,
-    depth: usize,
-) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>> {
-    Box::pin(async move {
-        for goal in goals {
-            match goal {
-                Goal::Nested(inner) => {
-                    if depth >= NESTING_MAX {
-                        return Err(Error::invalid(format!(
-                            "queries are nested more than {NESTING_MAX} deep"
-                        )));
-                    }
-                    let mut own = Inputs {
-                        functions: inputs.functions.clone(),
-                        rules: inputs.rules.clone(),
-                        arguments: inner.arguments.clone(),
-                        sources: BTreeMap::new(),
-                    };
-                    let names = inner
-                        .query
-                        .inputs
-                        .iter()
-                        .filter_map(|input| match &input.kind {
-                            InputKind::Source(name) => Some(name.clone()),
-                            _ => None,
-                        });
-                    for (name, source) in names.zip(&inner.sources) {
-                        own.sources.insert(name, sources[source.0 as usize].clone());
-                    }
-                    let answer = Box::pin(run_query(
-                        session,
-                        Query::clone(&inner.query),
-                        &own,
-                        depth + 1,
-                    ))
-                    .await?;
-                    let term = answer.to_term();
-                    let (vars, rows) = match &inner.binding {
-                        Some(binding) => binding.take_apart(&term),
-                        None => (Vec::new(), Vec::from_iter(term.is_truthy().then(Vec::new))),
-                    };
-                    *goal = Goal::Rows(RowsGoal::new(vars, rows));
-                }
-                Goal::Not { goals, .. } => nested(session, goals, sources, inputs, depth).await?,
-                Goal::Or { branches, .. } => {
-                    for branch in branches {
-                        nested(session, branch, sources, inputs, depth).await?;
-                    }
-                }
-                _ => {}
-            }
-        }
-        Ok(())
-    })
 }
 
 async fn run(

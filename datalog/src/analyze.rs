@@ -16,6 +16,7 @@ pub mod bound;
 mod call;
 mod find;
 mod input;
+mod log;
 mod rules;
 pub(crate) mod safety;
 mod scope;
@@ -26,7 +27,9 @@ use std::sync::Arc;
 use self::bound::{
     AttributeSlot, BoundQuery, FactGoal, Goal, Program, Slot, SourceId, VarId, VarInfo,
 };
+pub use self::log::{LOG, log_of};
 use self::rules::RuleBook;
+pub use self::safety::runnable;
 use self::scope::Scope;
 use crate::ast::{
     Argument, Binding, Clause, ClauseKind, Component, FindElement, OrJoin, Pattern, PullPattern,

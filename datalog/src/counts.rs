@@ -42,7 +42,11 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         for v in [None, value] {
             let key = (fact.source, a, v.clone());
             if let std::collections::hash_map::Entry::Vacant(e) = counts.facts.entry(key) {
-                let pattern = FactPattern { e: None, a, v };
+                let pattern = FactPattern {
+                    a,
+                    v,
+                    ..FactPattern::default()
+                };
                 e.insert(database.count(&pattern).await?);
             }
         }

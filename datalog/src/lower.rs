@@ -10,6 +10,10 @@
 //! a `not` or an `or` is planned by itself where it can be, else it begins with the distinct values that
 //! it needs of the relation outside, which is then computed once and shared.
 //!
+//! A function that may refuse what it is given waits until all else that a row depends on is decided, or
+//! until what it answers connects what would otherwise be multiplied; it is volatile for DataFusion, so
+//! that nothing moves it. So a row that another clause drops makes no error.
+//!
 //! **Invariant.** Order decides cost, never the answer.
 
 mod aggregate;
@@ -31,10 +35,11 @@ use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuild
 
 use self::atom::Atom;
 pub(crate) use self::function::Attributes;
+use self::kinds::always_answers;
 pub(crate) use self::kinds::result_kinds;
-use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, VarId};
+use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, Target, VarId};
 use crate::analyze::safety::{is_ready, runs};
-use crate::column::ColumnType;
+use crate::column::{ColumnType, Kinds};
 use crate::functions::Functions;
 use crate::plan_source::QuerySource;
 use crate::span::Span;
@@ -212,7 +217,8 @@ impl Lowering<'_> {
                 break;
             }
             let at = Self::smallest(&atoms, current.as_ref());
-            if let Some(waiting_at) = self.bridge(&atoms[at], &waiting, current.as_ref()) {
+            let bridge = self.bridge(&atoms[at], &waiting, current.as_ref());
+            if let Some(waiting_at) = bridge {
                 let goal = waiting.remove(waiting_at);
                 current = Some(self.step(current.take(), goal)?);
                 continue;
@@ -229,11 +235,11 @@ impl Lowering<'_> {
         if let Some(current) = &current {
             known.extend(current.vars());
         }
-        // Rules that recurse come last, when most of their arguments are bound.
+        // Rules that recurse come last, when most of their arguments are bound, but for what may fail.
         while !waiting.is_empty() {
-            let runnable = waiting
-                .iter()
-                .position(|goal| is_ready(self.query, goal, &known));
+            let runnable = (0..waiting.len())
+                .filter(|at| is_ready(self.query, waiting[*at], &known))
+                .min_by_key(|at| self.rank(waiting[*at], &waiting, current.as_ref()));
             let Some(at) = runnable else {
                 return datafusion::common::plan_err!("a clause never came to have what it needs");
             };
@@ -268,6 +274,54 @@ impl Lowering<'_> {
         );
     }
 
+    /// Whether a goal calls a function that may refuse what it is given.
+    fn may_fail(&self, goal: &Goal, current: Option<&Relation>) -> bool {
+        match goal {
+            Goal::Call(call) => {
+                let kinds = call.arguments.iter().map(|slot| match self.slot(slot) {
+                    Slot::Constant(term) => Kinds::of_term(&term),
+                    Slot::Var(var) => current
+                        .and_then(|current| current.column(var))
+                        .filter(|column| column.attribute_of.is_none())
+                        .map_or(Kinds::ANY, |column| column.kinds),
+                    Slot::Blank => Kinds::ANY,
+                });
+                !always_answers(&call.name, &kinds.collect::<Vec<_>>())
+            }
+            Goal::Not { goals, .. } => goals.iter().any(|goal| self.may_fail(goal, current)),
+            Goal::Or { branches, .. } => {
+                let mut goals = branches.iter().flatten();
+                goals.any(|goal| self.may_fail(goal, current))
+            }
+            _ => false,
+        }
+    }
+
+    /// Which of the last goals runs first: the least.
+    fn rank(&self, goal: &Goal, waiting: &[&Goal], current: Option<&Relation>) -> u8 {
+        let fails = |goal| self.may_fail(goal, current);
+        match goal {
+            // What a call answers may be what a recursion begins with.
+            Goal::Rule { arguments, .. } => {
+                let answered = waiting.iter().flat_map(|other| match other {
+                    Goal::Call(call) => call.binding.as_ref().map_or(Vec::new(), Target::vars),
+                    _ => Vec::new(),
+                });
+                let answered: Vec<VarId> = answered.collect();
+                let mut vars = arguments.iter().filter_map(Slot::var);
+                if vars.any(|var| answered.contains(&var)) {
+                    2
+                } else {
+                    0
+                }
+            }
+            Goal::Call(call) if call.binding.is_some() => u8::from(fails(goal)),
+            Goal::Or { .. } => u8::from(fails(goal)),
+            goal if fails(goal) => 3,
+            _ => 0,
+        }
+    }
+
     /// Runs what can run now: filters, functions, negations and disjunctions that have what they need.
     fn drain(
         &self,
@@ -284,6 +338,7 @@ impl Lowering<'_> {
                 // Rules wait until nothing else is left; the rest runs as early as it can.
                 !matches!(goal, Goal::Rule { .. })
                     && self.ready(goal, current.as_ref(), &known, last)
+                    && !self.may_fail(goal, current.as_ref())
             });
             let Some(at) = runnable else { return Ok(()) };
             let goal = waiting.remove(at);
@@ -395,8 +450,8 @@ impl Lowering<'_> {
         order.map_or(0, |(at, _)| at)
     }
 
-    /// A rule that can run and shares variables with what is there, if the atom shares none: better than
-    /// every row with every row.
+    /// A rule that can run and shares variables with what is there, or a function that can be called, if
+    /// the atom shares none: better than every row with every row.
     fn bridge(&self, atom: &Atom, waiting: &[&Goal], current: Option<&Relation>) -> Option<usize> {
         let current = current?;
         if atom.vars().iter().any(|var| current.has(*var)) || current.columns.is_empty() {
@@ -405,14 +460,16 @@ impl Lowering<'_> {
         let mut known = self.constants();
         known.extend(current.vars());
         waiting.iter().position(|goal| {
-            let Goal::Rule { arguments, .. } = goal else {
-                return false;
+            let leads_on = match goal {
+                Goal::Rule { arguments, .. } => {
+                    let mut vars = arguments.iter().filter_map(Slot::var);
+                    vars.any(|var| current.has(var))
+                }
+                Goal::Call(call) => call.binding.is_some(),
+                Goal::Or { .. } => true,
+                _ => false,
             };
-            let connected = arguments
-                .iter()
-                .filter_map(Slot::var)
-                .any(|var| current.has(var));
-            connected && is_ready(self.query, goal, &known)
+            leads_on && is_ready(self.query, goal, &known)
         })
     }
 }

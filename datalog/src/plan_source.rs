@@ -17,6 +17,8 @@ pub struct FactPattern {
     pub a: Option<i64>,
     /// The value, if it is known.
     pub v: Option<Term>,
+    /// The transaction, if it is known.
+    pub tx: Option<i64>,
 }
 
 /// A database that can be planned over.
@@ -27,6 +29,9 @@ pub trait Source: Facts {
 
     /// Whether superseded facts are seen: then an entity can have many values of any attribute.
     fn is_history(&self) -> bool;
+
+    /// The same database with everything that its transactions said.
+    fn log(&self) -> Arc<dyn Source>;
 
     /// A table with one row an entity that has any of some cardinality-one attributes.
     ///

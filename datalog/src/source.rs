@@ -8,6 +8,9 @@ use async_trait::async_trait;
 use crate::edn::Keyword;
 use crate::term::Term;
 
+/// Transactions are the entities from here on: this and the number of the transaction.
+pub const FIRST_TX: i64 = 1 << 42;
+
 /// What goes wrong while facts are read; the host's own error, kept whole.
 pub type SourceError = Box<dyn std::error::Error + Send + Sync>;
 

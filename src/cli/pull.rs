@@ -8,6 +8,7 @@ use datomfusion_datalog::edn;
 use super::argument::source;
 use super::entity::entity_ref;
 use super::render::{Notation, write_term};
+use super::with::With;
 use super::{Failure, Out};
 use crate::db::Db;
 use crate::error::Error;
@@ -18,6 +19,8 @@ pub(super) struct Pull {
     /// The database, at a basis if you like: ./sales@2022-12-31
     #[arg(long, value_name = "URL[@BASIS]", value_parser = source)]
     db: (String, String),
+    #[command(flatten)]
+    with: With,
     /// How to print the map
     #[arg(long, value_enum, default_value = "edn")]
     format: Format,
@@ -39,10 +42,12 @@ enum Format {
 
 impl Pull {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
-        let (_, url) = &self.db;
+        let (name, url) = self.db;
         let form = edn::read(&self.entity)
             .map_err(|error| Failure::from(Error::from(error)).of(&self.entity))?;
-        let db = Db::open_url(url).await?;
+        let mut opened = [(name, Db::open_url(&url).await?)];
+        self.with.apply(&mut opened).await?;
+        let [(_, db)] = opened;
         let entity = entity_ref(&db, &form)?;
         let found = db.pull(&self.pattern, entity).await?;
         let mut text = String::new();

@@ -11,6 +11,7 @@ use tokio::runtime::Runtime;
 
 use super::argument::{no_option, query_text, read, source};
 use super::render::{Format, write_answer};
+use super::with::With;
 use super::{Failure, interruptible, repl, stdout};
 use crate::db::Db;
 use crate::error::Error;
@@ -24,6 +25,8 @@ pub(super) struct Q {
     /// address alone for $
     #[arg(long = "db", value_name = "NAME=URL[@BASIS]", value_parser = source)]
     databases: Vec<(String, String)>,
+    #[command(flatten)]
+    with: With,
     /// What % is: rules if the text starts with [ or (, a file of them if not
     #[arg(long, value_name = "FILE|EDN", allow_hyphen_values = true)]
     rules: Option<String>,
@@ -64,7 +67,7 @@ impl Q {
             .iter()
             .map(|(name, _)| name.clone())
             .collect();
-        let bound = bound(self.databases, self.rules, self.arguments);
+        let bound = bound(self.databases, self.with, self.rules, self.arguments);
         let inputs = interruptible(runtime, bound)?;
         let (Some(text), Some(query)) = (text, query) else {
             return repl::run(runtime, &repl::Datalog { names, inputs }, self.format);
@@ -89,6 +92,7 @@ impl Q {
 /// What the arguments bind.
 async fn bound(
     databases: Vec<(String, String)>,
+    with: With,
     rules: Option<String>,
     arguments: Vec<String>,
 ) -> Result<Inputs, Failure> {
@@ -100,13 +104,18 @@ async fn bound(
         inputs = inputs.argument(term(argument, at + 1)?);
     }
     let mut names = HashSet::new();
+    let mut opened = Vec::with_capacity(databases.len());
     for (name, url) in &databases {
         if !names.insert(name) {
             return Err(Failure::usage(format!("--db binds {name} twice")));
         }
         let db = Db::open_url(url).await;
         let db = db.map_err(|error| Failure::from(error).of(format!("--db {name}")))?;
-        inputs = inputs.source(name, &db);
+        opened.push((name.clone(), db));
+    }
+    with.apply(&mut opened).await?;
+    for (name, db) in &opened {
+        inputs = inputs.source(name, db);
     }
     Ok(inputs)
 }

@@ -1,4 +1,4 @@
-//! `datomfusion sql --db NAME=URL[@BASIS]... [--table NAME=FILE]... [--format …] [-f FILE | 'SQL']`
+//! `datomfusion sql --db NAME=URL[@BASIS]... [--with [NAME=]FILE]... [--table NAME=FILE]... [-f FILE | 'SQL']`
 
 use std::io::{self, IsTerminal};
 use std::path::{Path, PathBuf};
@@ -8,7 +8,10 @@ use tokio::runtime::Runtime;
 
 use super::argument::{named, query_text};
 use super::render::{self, Format};
+use super::with::With;
 use super::{Failure, interruptible, repl, stdout};
+use crate::db::Db;
+use crate::error::Error;
 use crate::federation::Federation;
 
 /// Ask databases and files in SQL.
@@ -20,6 +23,8 @@ pub(super) struct Sql {
     /// Attach a Parquet, CSV or JSON file as the table NAME
     #[arg(long = "table", value_name = "NAME=FILE", value_parser = named)]
     tables: Vec<(String, String)>,
+    #[command(flatten)]
+    with: With,
     /// How to print the rows
     #[arg(long, value_enum, default_value = "table")]
     format: Format,
@@ -36,6 +41,7 @@ impl Sql {
         let Self {
             databases,
             tables,
+            with,
             format,
             file,
             query,
@@ -49,7 +55,7 @@ impl Sql {
                 "Parquet is not for a terminal: redirect standard output to a file",
             ));
         }
-        let federation = interruptible(runtime, attach(databases, tables))?;
+        let federation = interruptible(runtime, attach(databases, tables, with))?;
         match query {
             Some(query) => interruptible(runtime, one(federation, query, format)),
             None => repl::run(runtime, &repl::Sql(federation), format),
@@ -65,13 +71,21 @@ async fn one(federation: Federation, query: String, format: Format) -> Result<()
 async fn attach(
     databases: Vec<(String, String)>,
     tables: Vec<(String, String)>,
+    with: With,
 ) -> Result<Federation, Failure> {
     let mut federation = Federation::new();
+    let of = |name: &str| {
+        let what = format!("--db {name}");
+        move |error: Error| Failure::from(error).of(what)
+    };
+    let mut opened = Vec::with_capacity(databases.len());
     for (name, url) in databases {
-        federation
-            .attach_url(&name, &url)
-            .await
-            .map_err(|error| Failure::from(error).of(format!("--db {name}")))?;
+        let db = Db::open_url(&url).await.map_err(of(&name))?;
+        opened.push((name, db));
+    }
+    with.apply(&mut opened).await?;
+    for (name, db) in opened {
+        federation.attach(&name, db).map_err(of(&name))?;
     }
     for (name, file) in tables {
         federation

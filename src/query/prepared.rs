@@ -7,7 +7,7 @@ use datafusion::physical_plan::{ExecutionPlan, collect};
 use datomfusion_datalog::analyze::bound::BoundElement;
 use datomfusion_datalog::ast::Query;
 use datomfusion_datalog::lower::Lowered;
-use datomfusion_datalog::{Answer, Facts, QuerySource, Term, rows};
+use datomfusion_datalog::{Answer, Facts, QuerySource, Rows, Term, rows};
 
 use super::{ALONE, Bound, Inputs, from_plan, pulled, refuse_history};
 use crate::catalog::session::{DatalogSession, Planning};
@@ -40,6 +40,11 @@ impl Prepared {
         depth: usize,
     ) -> Result<Self> {
         let bound = Bound::of(session, query, inputs, depth).await?;
+        Self::of_bound(session, bound).await
+    }
+
+    /// Lowers a query that has met its inputs.
+    pub(super) async fn of_bound(session: &Arc<DatalogSession>, bound: Bound) -> Result<Self> {
         let (lowered, facts) = bound.lower(session).await?;
         Ok(Self {
             bound,
@@ -78,6 +83,11 @@ impl Prepared {
             .map_err(from_plan)
     }
 
+    /// Makes terms of the batches.
+    pub(super) fn rows(&self, batches: &[RecordBatch]) -> Result<Rows> {
+        rows(batches, &self.lowered.columns, &self.bound.sources).map_err(from_plan)
+    }
+
     /// Makes terms of the batches, and pulls.
     ///
     /// # Errors
@@ -85,7 +95,7 @@ impl Prepared {
     /// What goes wrong while entities are pulled.
     pub async fn answer(&self, batches: &[RecordBatch]) -> Result<Answer> {
         let bound = &self.bound;
-        let mut rows = rows(batches, &self.lowered.columns, &bound.sources).map_err(from_plan)?;
+        let mut rows = self.rows(batches)?;
         for (at, element) in bound.bound.elements.iter().enumerate() {
             let BoundElement::Pull {
                 source, pattern, ..

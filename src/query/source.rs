@@ -10,7 +10,7 @@ use datomfusion_datalog::{
 };
 use futures::stream::{self, StreamExt, TryStreamExt};
 
-use crate::datom::Entid;
+use crate::datom::{Entid, TxId};
 use crate::db::Db;
 use crate::error::Error;
 use crate::index::{Components, Index, Range};
@@ -58,7 +58,7 @@ impl DbSource {
                 .v
                 .as_ref()
                 .and_then(|term| value_equal_to(term, attribute?.value_type)),
-            tx: None,
+            tx: pattern.tx.map(|tx| TxId(Entid(tx))),
         }
     }
 }
@@ -178,6 +178,10 @@ impl Source for DbSource {
 
     fn is_history(&self) -> bool {
         self.db.is_history()
+    }
+
+    fn log(&self) -> Arc<dyn Source> {
+        Arc::new(Self::new(self.db.history()))
     }
 
     fn star(&self, attributes: &[i64]) -> Result<Arc<dyn TableProvider>, SourceError> {

@@ -333,6 +333,55 @@ async fn a_query_within_a_query_is_answered_first() {
 }
 
 #[tokio::test]
+async fn a_query_within_a_query_is_asked_for_each_binding_of_its_inputs() {
+    let db = people().await;
+    let friends = "[:find ?n ?count :where [?e :p/name ?n]
+        [(q [:find (count ?f) . :in $ ?e :where [?e :p/friend ?f]] $ ?e) ?count]]";
+    // Dan has no friends: the inner query answers nil, which binds nothing.
+    assert_eq!(ask(&db, friends).await, r#"["Ada" 2] ["Bob" 1] ["Cyd" 1]"#);
+    let given_ages = "[:find ?a ?n :in $ [?a ...] :where
+        [(q [:find [?n ...] :in $ ?a :where [?e :p/age ?a] [?e :p/name ?n]] $ ?a) [?n ...]]]";
+    assert_eq!(
+        ask_with(&db, given_ages, given(&["[36 40 50]"])).await,
+        r#"[36 "Ada"] [40 "Bob"] [40 "Cyd"]"#
+    );
+    // One that feeds another, one that must answer its own input, one inside or and one inside not.
+    let chained = "[:find ?n ?older :where [?e :p/name ?n] [?e :p/age ?a]
+        [(q [:find (max ?b) . :in $ ?a :where [_ :p/age ?b] [(< ?a ?b)]] $ ?a) ?most]
+        [(q [:find [?m ...] :in $ ?b :where [?x :p/age ?b] [?x :p/name ?m]] $ ?most) [?older ...]]]";
+    assert_eq!(ask(&db, chained).await, r#"["Ada" "Bob"] ["Ada" "Cyd"]"#);
+    let same = "[:find ?n :where [?e :p/name ?n] [?e :p/age ?a]
+        [(q [:find (max ?b) . :in $ ?a :where [_ :p/age ?b] [(<= ?a ?b)]] $ ?a) ?a]]";
+    assert_eq!(ask(&db, same).await, r#"["Bob"] ["Cyd"]"#);
+    let inside = "[:find ?n :where [?e :p/name ?n]
+        (or [?e :p/age 36]
+            (and [?e :p/friend ?f]
+                 [(q [:find ?m . :in $ ?f :where [?f :p/name ?m]] $ ?f) ?m] [(= ?m \"Dan\")]))
+        (not [(q [:find ?a . :in $ ?e :where [?e :p/age ?a]] $ ?e) ?a] [(= ?a 36)])]";
+    assert_eq!(ask(&db, inside).await, r#"["Cyd"]"#);
+    let in_rules = "[:find ?n :in $ % :where (popular ?e) [?e :p/name ?n]]";
+    let rules = "[[(popular ?e) [?e :p/name _]
+        [(q [:find (count ?f) . :in $ ?e :where [?f :p/friend ?e]] $ ?e) ?count] [(< 1 ?count)]]]";
+    assert_eq!(
+        ask_with(&db, in_rules, Inputs::new().rules(rules)).await,
+        r#"["Cyd"]"#
+    );
+    let unbound = "[:find ?x :where [(q [:find ?n . :in $ ?y :where [?y :p/name ?n]] $ ?y) ?x]]";
+    let text = refused(&db, unbound, Inputs::new()).await;
+    assert!(text.contains("?y"), "{text}");
+}
+
+#[tokio::test]
+async fn a_row_that_another_clause_drops_makes_no_error() {
+    let db = people().await;
+    let query =
+        r#"[:find ?n ?m :where [?e ?a ?v] [(* 2 ?v) ?m] [?e :p/name ?n] [?a :db/ident :p/age]]"#;
+    assert_eq!(ask(&db, query).await, r#"["Ada" 72] ["Bob" 80] ["Cyd" 80]"#);
+    let guarded = r#"[:find ?v :where [?e :p/name] [?e _ ?v] [(even? ?v)] [(int? ?v)] [(< 30 ?v)] [(< ?v 60)]]"#;
+    assert_eq!(ask(&db, guarded).await, "[36] [40]");
+}
+
+#[tokio::test]
 async fn rules_run_over_collections_of_many_tuples() {
     let db = people().await;
     let tuples = (0..100_000_i64).map(|n| Term::vector([Term::Long(n), Term::Long(n / 10)]));

@@ -143,7 +143,7 @@ impl Analysis<'_> {
     }
 
     /// The value of an argument that is a constant or an input.
-    fn known(&self, argument: &Argument, scope: &Scope) -> Result<Option<Term>, Error> {
+    pub(super) fn known(&self, argument: &Argument, scope: &Scope) -> Result<Option<Term>, Error> {
         Ok(match argument {
             Argument::Constant(form) => Some(self.constant(form)?),
             Argument::Variable(variable, _) => scope

@@ -177,6 +177,7 @@ impl Goal {
                 }
             }
             Self::Nested(nested) => {
+                nested.arguments.iter().for_each(&mut slot);
                 let bound = nested.binding.iter().flat_map(Target::vars);
                 bound.for_each(visit);
             }
@@ -192,8 +193,8 @@ pub struct NestedGoal {
     pub query: Arc<crate::ast::Query>,
     /// Its sources, in the order of its `:in`.
     pub sources: Vec<SourceId>,
-    /// Its other inputs.
-    pub arguments: Vec<Term>,
+    /// Its other inputs; never blank.
+    pub arguments: Vec<Slot>,
     /// What its answer is bound to.
     pub binding: Option<Target>,
     /// Where it stands.

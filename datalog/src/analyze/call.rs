@@ -30,6 +30,10 @@ impl Analysis<'_> {
                 goals.push(self.ask(&name, call, binding, scope, source, span)?);
                 return Ok(());
             }
+            "tx-ids" | "tx-data" => {
+                goals.extend(self.log_call(&name, call, binding, scope, source, span)?);
+                return Ok(());
+            }
             "q" | "datomic.api/q" | "d/q" => {
                 return self.nested(call, binding, scope, source, span, goals);
             }
@@ -166,17 +170,10 @@ impl Analysis<'_> {
                 Argument::Source(name, span) => {
                     sources.push(self.source(Some(name), source, *span)?.0);
                 }
-                Argument::Variable(variable, span) => {
-                    let var = self.declare(scope, variable);
-                    let constant = self.vars[var.0 as usize].constant.clone();
-                    arguments.push(constant.ok_or_else(|| {
-                        self.error(
-                            format!("{variable} is not an input; q takes inputs and constants"),
-                            *span,
-                        )
-                    })?);
+                Argument::Variable(variable, _) => {
+                    arguments.push(Slot::Var(self.declare(scope, variable)));
                 }
-                Argument::Constant(form) => arguments.push(self.constant(form)?),
+                Argument::Constant(form) => arguments.push(Slot::Constant(self.constant(form)?)),
             }
         }
         goals.push(Goal::Nested(NestedGoal {

@@ -259,7 +259,7 @@ impl Checker<'_> {
 pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> Needs {
     let slots = |slots: &[&Slot]| slots.iter().filter_map(|slot| slot.var()).collect();
     match goal {
-        Goal::Fact(_) | Goal::Tuple { .. } | Goal::Rows(_) | Goal::Nested(_) => {
+        Goal::Fact(_) | Goal::Tuple { .. } | Goal::Rows(_) => {
             let mut binds = Vec::new();
             goal.visit_vars(&mut |var| binds.push(var));
             Needs {
@@ -270,6 +270,14 @@ pub(crate) fn needs(bound: &BoundQuery, goal: &Goal, known: &HashSet<VarId>) -> 
         Goal::Call(call) => Needs {
             needs: call.arguments.iter().filter_map(Slot::var).collect(),
             binds: call
+                .binding
+                .iter()
+                .flat_map(super::bound::Target::vars)
+                .collect(),
+        },
+        Goal::Nested(nested) => Needs {
+            needs: nested.arguments.iter().filter_map(Slot::var).collect(),
+            binds: nested
                 .binding
                 .iter()
                 .flat_map(super::bound::Target::vars)
@@ -383,6 +391,31 @@ pub(crate) fn runs(
         };
         let goal = waiting.remove(at);
         known.extend(needs(bound, goal, &known).binds);
+    }
+}
+
+/// Those of some goals that can run without the others, and the variables that they bind.
+pub fn runnable(bound: &BoundQuery, goals: &[&Goal]) -> (Vec<Goal>, HashSet<VarId>) {
+    let mut known = constants_of(bound);
+    let mut waiting = goals.to_vec();
+    let mut run = Vec::new();
+    loop {
+        let ready = waiting.iter().position(|goal| {
+            is_ready(bound, goal, &known)
+                && match goal {
+                    Goal::Or { free, branches, .. } => branches
+                        .iter()
+                        .all(|branch| runs(bound, branch, &known, free)),
+                    Goal::Not { goals, .. } => runs(bound, goals, &known, &[]),
+                    _ => true,
+                }
+        });
+        let Some(at) = ready else {
+            return (run, known);
+        };
+        let goal = waiting.remove(at);
+        known.extend(needs(bound, goal, &known).binds);
+        run.push(goal.clone());
     }
 }
 

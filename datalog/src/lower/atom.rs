@@ -372,6 +372,9 @@ impl Lowering<'_> {
             AttributeSlot::Var(var) => self.slot(&Slot::Var(*var)),
             AttributeSlot::Blank => Slot::Blank,
         };
+        if let Slot::Constant(Term::Long(tx)) = goal.tx {
+            pattern.tx = Some(tx);
+        }
         match &goal.e {
             Slot::Constant(Term::Long(e)) => pattern.e = Some(*e),
             Slot::Constant(_) => return Self::nothing(&vars),

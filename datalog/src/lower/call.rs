@@ -9,7 +9,7 @@ use datafusion::common::Result;
 use datafusion::logical_expr::{Expr, JoinType, LogicalPlanBuilder, Operator, binary_expr, lit};
 
 use super::function::{Attributes, Job, Operand, apply};
-use super::kinds::result_kinds;
+use super::kinds::{always_answers, result_kinds};
 use super::{Lowering, Relation, column, name_of, not_null};
 use crate::analyze::bound::{
     AttributeSlot, CallGoal, FactGoal, RowsGoal, Slot, SourceId, Target, VarId,
@@ -22,6 +22,18 @@ use crate::term::Term;
 
 /// An argument: a column, or the same term in every row.
 type Given<'a> = Result<(ColumnType, Expr), &'a Term>;
+
+/// The kinds of arguments; an attribute may be seen as its ident.
+fn kinds_of(given: &[Given<'_>]) -> Vec<Kinds> {
+    let kinds = given.iter().map(|argument| match argument {
+        Ok((column_type, _)) if column_type.attribute_of.is_some() => {
+            Kinds::of(TermType::Keyword).or(Kinds::INTEGERS)
+        }
+        Ok((column_type, _)) => column_type.kinds,
+        Err(term) => Kinds::of_term(term),
+    });
+    kinds.collect()
+}
 
 impl Lowering<'_> {
     /// Adds a call to a relation that binds its arguments.
@@ -67,13 +79,15 @@ impl Lowering<'_> {
                 .map_err(|reason| quote.error(&reason))?;
             return Ok(lit(term.is_truthy()));
         }
+        let stays =
+            !call.function.is_deterministic || !always_answers(&call.name, &kinds_of(&given));
         let (operands, arguments) = self.operands(&call.name, given);
         Ok(apply(
             &call.name,
             Job::Test(call.function.clone(), quote),
             operands,
             Repr::Boolean,
-            !call.function.is_deterministic,
+            stays,
             arguments,
         ))
     }
@@ -89,16 +103,8 @@ impl Lowering<'_> {
             .iter()
             .map(|slot| self.given(relation, slot))
             .collect::<Result<_>>()?;
-        let kinds: Vec<Kinds> = given
-            .iter()
-            .map(|argument| match argument {
-                Ok((column_type, _)) if column_type.attribute_of.is_some() => {
-                    Kinds::of(TermType::Keyword).or(Kinds::INTEGERS)
-                }
-                Ok((column_type, _)) => column_type.kinds,
-                Err(term) => Kinds::of_term(term),
-            })
-            .collect();
+        let kinds = kinds_of(&given);
+        let stays = !call.function.is_deterministic || !always_answers(&call.name, &kinds);
         let column_type = ColumnType::new(result_kinds(&call.name, &kinds));
         let quote = self.quote(call.span, call.in_rules);
         let (operands, arguments) = self.operands(&call.name, given);
@@ -107,7 +113,7 @@ impl Lowering<'_> {
             Job::Call(call.function.clone(), quote),
             operands,
             column_type.repr(),
-            !call.function.is_deterministic,
+            stays,
             arguments,
         );
         Ok((column_type, expression))

@@ -256,6 +256,11 @@ impl Access {
                 (Index::Avet, Components::all().a(a).v(v.clone()))
             }
             (None, Some(a), _) => (Index::Aevt, Components::all().a(a)),
+            (None, None, _) if pattern.tx.is_some_and(|tx| tx.0.is_tx()) && db.is_history() => {
+                let mut prefix = Components::all();
+                prefix.tx = pattern.tx;
+                (Index::Log, prefix)
+            }
             (None, None, _) => {
                 return Self {
                     index: Index::Aevt,

@@ -313,19 +313,38 @@ fn effort(clause: &Clause, bound: &BTreeSet<Variable>) -> usize {
         Some(Component::Blank(_)) | None => false,
     };
     match &clause.kind {
-        ClauseKind::Call(call) => usize::from(call.binding.is_some()),
+        ClauseKind::Call(call) if !may_fail(clause) => usize::from(call.binding.is_some()),
+        // What may be refused comes when only what shares nothing is left, or nothing.
+        ClauseKind::Call(call) if call.binding.is_some() => 5,
+        ClauseKind::Call(_) => 8,
+        ClauseKind::Not { .. } if may_fail(clause) => 8,
         ClauseKind::Not { .. } => 0,
         ClauseKind::Pattern(pattern) => match &*pattern.components {
             [e, ..] if is_known(Some(e)) => 2,
             [_, _, v, ..] if is_known(Some(v)) => 3,
-            _ => 5,
+            _ => 6,
         },
+        ClauseKind::Or { .. } if may_fail(clause) => 5,
         ClauseKind::Rule(_) | ClauseKind::Or { .. } => {
             if variables(clause).is_disjoint(bound) {
-                6
+                7
             } else {
                 4
             }
         }
+    }
+}
+
+/// Whether a clause calls a function that refuses some values.
+fn may_fail(clause: &Clause) -> bool {
+    const COMPARISONS: [&str; 8] = ["=", "==", "not=", "!=", "<", "<=", ">", ">="];
+    match &clause.kind {
+        ClauseKind::Call(call) => match &call.function.name {
+            CalleeName::Symbol(name) => !COMPARISONS.contains(&name.as_str()),
+            CalleeName::Variable(_) => true,
+        },
+        ClauseKind::Not { clauses, .. } => clauses.iter().any(may_fail),
+        ClauseKind::Or { branches, .. } => branches.iter().flatten().any(may_fail),
+        ClauseKind::Pattern(_) | ClauseKind::Rule(_) => false,
     }
 }
