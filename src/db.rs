@@ -20,13 +20,17 @@ pub(crate) mod basis;
 pub(crate) mod checkpoint;
 pub(crate) mod commit;
 mod datoms;
+mod diff;
 pub(crate) mod head;
+mod history;
 pub(crate) mod merge;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;
 mod view;
 
+pub use diff::{Change, ChangeCount};
+pub use history::Transaction;
 pub use stats::TreeSize;
 pub use verify::Verified;
 
@@ -376,3 +380,6 @@ pub(crate) async fn load_schema(loader: &Loader, checkpoint: &Checkpoint) -> Res
 pub(crate) fn head_object(location: &str, branch: &BranchName) -> String {
     format!("head of branch {branch} at {location}")
 }
+
+#[cfg(test)]
+mod tests;

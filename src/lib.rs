@@ -40,7 +40,7 @@ pub use datomfusion_datalog::edn;
 #[cfg(feature = "query")]
 pub use datomfusion_datalog::{Answer, Functions, Rows};
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
-pub use db::{Db, TreeSize, Verified};
+pub use db::{Change, ChangeCount, Db, Transaction, TreeSize, Verified};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};
@@ -60,6 +60,6 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
-pub use tree::Size;
+pub use tree::{Difference, Size};
 pub use tx::{Import, TempId, TxData, TxReport};
 pub use value::{Large, Value, ValueType};

@@ -30,7 +30,7 @@ mod tests;
 mod verify;
 
 pub use build::{Builder, build, build_stream};
-pub use diff::{Difference, diff};
+pub use diff::{Diff, Difference, diff};
 pub use edit::{Change, Edited, edit};
 pub use lookup::{count, first, get, last, rank, select, split};
 pub use scan::{Direction, LeafSlice, Scan, scan};

@@ -25,7 +25,7 @@ use super::values::ValueArray;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId};
 use crate::store::Store;
-use crate::value::Large;
+use crate::value::{Large, Value};
 
 /// What all loaders of this process keep.
 static CACHE: LazyLock<Cache<Key, Entry, EntryWeight>> = LazyLock::new(|| {
@@ -212,6 +212,17 @@ impl Loader {
                 _ => {}
             }
         }
+        self.resolve_larges(found).await
+    }
+
+    /// [`resolve`](Self::resolve) for one value.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn resolve_value(&self, value: &Value) -> Result<()> {
+        let mut found = Vec::new();
+        collect(value, &mut found);
         self.resolve_larges(found).await
     }
 

@@ -49,34 +49,49 @@ pub fn diff<'l>(
     left: &Tree,
     right: &Tree,
 ) -> impl Stream<Item = Result<Difference>> + Send + 'l {
-    let walk = Walk {
-        order: left.name.order(),
-        comparable: left.name.order() == right.name.order(),
-        left: Side::new(loaders.0, left),
-        right: Side::new(loaders.1, right),
-        ready: VecDeque::new(),
-    };
-    stream::try_unfold(walk, |mut walk| async move {
-        while walk.ready.is_empty() {
-            if !walk.advance().await? {
-                return Ok(None);
-            }
-        }
-        Ok(walk.ready.pop_front().map(|difference| (difference, walk)))
+    stream::try_unfold(Diff::new(left, right), move |mut diff| async move {
+        let next = diff.next(loaders).await?;
+        Ok(next.map(|difference| (difference, diff)))
     })
 }
 
-struct Walk<'l> {
+/// A comparison in progress; what [`diff`] does, for callers that keep their own loaders.
+pub struct Diff {
     order: TreeOrder,
     comparable: bool,
-    left: Side<'l>,
-    right: Side<'l>,
+    left: Side,
+    right: Side,
     ready: VecDeque<Difference>,
 }
 
-impl Walk<'_> {
+impl Diff {
+    /// A comparison that has read nothing yet.
+    pub fn new(left: &Tree, right: &Tree) -> Self {
+        Self {
+            order: left.name.order(),
+            comparable: left.name.order() == right.name.order(),
+            left: Side::new(left),
+            right: Side::new(right),
+            ready: VecDeque::new(),
+        }
+    }
+
+    /// The next difference in key order. The loaders are those of the left and of the right tree.
+    ///
+    /// # Errors
+    ///
+    /// As [`diff`].
+    pub async fn next(&mut self, loaders: (&Loader, &Loader)) -> Result<Option<Difference>> {
+        while self.ready.is_empty() {
+            if !self.advance(loaders).await? {
+                return Ok(None);
+            }
+        }
+        Ok(self.ready.pop_front())
+    }
+
     /// Takes one step; `false` at the end of both trees.
-    async fn advance(&mut self) -> Result<bool> {
+    async fn advance(&mut self, (ours, theirs): (&Loader, &Loader)) -> Result<bool> {
         if !self.comparable {
             return Err(Error::invalid(
                 "trees of different order have no difference",
@@ -93,18 +108,18 @@ impl Walk<'_> {
                     self.right.skip();
                 } else if left.level == right.level {
                     let (left, right) =
-                        futures::join!(self.left.open(left), self.right.open(right));
+                        futures::join!(self.left.open(ours, left), self.right.open(theirs, right));
                     left.and(right)?;
-                    self.read_ahead().await?;
+                    self.read_ahead((ours, theirs)).await?;
                 } else if left.level > right.level {
-                    self.left.open(left).await?;
+                    self.left.open(ours, left).await?;
                 } else {
-                    self.right.open(right).await?;
+                    self.right.open(theirs, right).await?;
                 }
             }
             // Where a node begins is known only once its first leaf is open.
-            (Head::Node(left), _) => self.left.open(left).await?,
-            (_, Head::Node(right)) => self.right.open(right).await?,
+            (Head::Node(left), _) => self.left.open(ours, left).await?,
+            (_, Head::Node(right)) => self.right.open(theirs, right).await?,
         }
         Ok(true)
     }
@@ -139,7 +154,7 @@ impl Walk<'_> {
     }
 
     /// After two inner nodes were opened together, reads those children that only one of them has.
-    async fn read_ahead(&mut self) -> Result<()> {
+    async fn read_ahead(&mut self, loaders: (&Loader, &Loader)) -> Result<()> {
         let (Some(Frame::Inner(left, _)), Some(Frame::Inner(right, _))) =
             (self.left.path.last(), self.right.path.last())
         else {
@@ -154,10 +169,8 @@ impl Walk<'_> {
                 .collect::<Vec<_>>()
         };
         let (ours, theirs) = (wanted(left, right), wanted(right, left));
-        let (ours, theirs) = futures::join!(
-            self.left.loader.load_many(&ours),
-            self.right.loader.load_many(&theirs)
-        );
+        let (ours, theirs) =
+            futures::join!(loaders.0.load_many(&ours), loaders.1.load_many(&theirs));
         // What was read is in the cache; the walk asks for it in its own time.
         ours.and(theirs).map(|_| ())
     }
@@ -174,8 +187,7 @@ enum Head {
 }
 
 /// A place in one of the trees.
-struct Side<'l> {
-    loader: &'l Loader,
+struct Side {
     /// The root, before it is opened or skipped.
     root: Option<Root>,
     path: Vec<Frame>,
@@ -187,10 +199,9 @@ enum Frame {
     Leaf(Arc<Leaf>, usize),
 }
 
-impl<'l> Side<'l> {
-    fn new(loader: &'l Loader, tree: &Tree) -> Self {
+impl Side {
+    fn new(tree: &Tree) -> Self {
         Self {
-            loader,
             root: tree.root,
             path: Vec::new(),
         }
@@ -224,11 +235,11 @@ impl<'l> Side<'l> {
     }
 
     /// Opens the node at the head.
-    async fn open(&mut self, place: Root) -> Result<()> {
+    async fn open(&mut self, loader: &Loader, place: Root) -> Result<()> {
         let frame = if place.level == 0 {
-            Frame::Leaf(load_leaf(self.loader, &place).await?, 0)
+            Frame::Leaf(load_leaf(loader, &place).await?, 0)
         } else {
-            Frame::Inner(InnerNode::load(self.loader, &place).await?, 0)
+            Frame::Inner(InnerNode::load(loader, &place).await?, 0)
         };
         self.skip();
         self.path.push(frame);
