@@ -13,6 +13,7 @@ mod cooperative;
 pub(crate) mod external;
 pub(crate) mod metaschema;
 pub(crate) mod session;
+pub(crate) mod table_functions;
 pub(crate) mod time_travel;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -66,6 +67,16 @@ impl DatabaseCatalog {
             explains: false,
             ..Self::new(databases, others)
         }
+    }
+
+    /// The schema of a name: a database that is attached, with a branch and a basis.
+    fn value(&self, name: &str) -> Result<Arc<BranchSchema>> {
+        let (base, spec) = split_name(name).map_err(into_datafusion)?;
+        let Some(db) = self.databases.get(&base) else {
+            let reason = no_database(&base, &self.databases);
+            return Err(into_datafusion(Error::invalid(reason)));
+        };
+        Ok(self.resolve(&base, db, &spec))
     }
 
     /// The schema of a name in canonical form.
@@ -206,6 +217,14 @@ impl BranchSchema {
             origin,
             db,
             tables: tokio::sync::Mutex::default(),
+        }
+    }
+
+    /// The attached value that this one is found through.
+    fn origin_db(&self) -> &Db {
+        match &self.origin {
+            Origin::Value(db) | Origin::Branch { sibling: db, .. } => db,
+            Origin::View { of, .. } => of.origin_db(),
         }
     }
 

@@ -23,6 +23,7 @@ use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::session::{DatalogSession, plan_sql, session_builder, session_config};
+use crate::catalog::table_functions::{DIFF, Diff};
 use crate::catalog::time_travel::{RefuseVersions, Statements};
 use crate::catalog::{DatabaseCatalog, Databases, PUBLIC, PublicSchema, external};
 use crate::db::Db;
@@ -144,7 +145,8 @@ impl Federation {
         let state = session_builder(config)
             .with_runtime_env(Arc::clone(&self.runtime))
             .build();
-        let functions = state.table_functions().keys().cloned().collect();
+        let functions = state.table_functions().keys().cloned();
+        let functions = functions.chain([DIFF.to_owned()]).collect();
         let context = SessionContext::new_with_state(state);
         let public =
             PublicSchema::new(self.foreign.clone(), Arc::clone(&self.databases), functions);
@@ -153,7 +155,9 @@ impl Federation {
         let registered = others.register_schema(PUBLIC, Arc::new(public));
         debug_assert!(registered.is_ok());
         let catalog = DatabaseCatalog::new(Arc::clone(&self.databases), Arc::new(others));
-        context.register_catalog(CATALOG, Arc::new(catalog));
+        let catalog = Arc::new(catalog);
+        context.register_udtf(DIFF, Arc::new(Diff(Arc::clone(&catalog))));
+        context.register_catalog(CATALOG, catalog);
         context
     }
 
@@ -231,7 +235,9 @@ impl Federation {
             )));
         };
         let over = DatabaseCatalog::over(Arc::clone(&self.databases), others);
-        context.register_catalog(catalog, Arc::new(over));
+        let over = Arc::new(over);
+        context.register_udtf(DIFF, Arc::new(Diff(Arc::clone(&over))));
+        context.register_catalog(catalog, over);
         context
             .register_relation_planner(Arc::new(RefuseVersions))
             .map_err(|error| Error::invalid(error.strip_backtrace()))

@@ -32,7 +32,7 @@ use std::sync::Arc;
 use datafusion::catalog::TableProvider;
 use datafusion::error::Result;
 
-pub(crate) use self::datoms::DatomTable;
+pub(crate) use self::datoms::{Changes, DatomTable};
 use crate::catalog::metaschema::TableDef;
 use crate::db::Db;
 use crate::error::Error;

@@ -99,14 +99,11 @@ fn share_roles(query: &mut BoundQuery) {
             for [from, to] in [[pair[0], pair[1]], [pair[1], pair[0]]] {
                 let known = query.vars[from.0 as usize].clone();
                 let info = &mut query.vars[to.0 as usize];
-                if info.entity_of.is_none() && known.entity_of.is_some() {
-                    info.entity_of = known.entity_of;
-                    changed = true;
-                }
-                if info.attribute_of.is_none() && known.attribute_of.is_some() {
-                    info.attribute_of = known.attribute_of;
-                    changed = true;
-                }
+                changed |= known
+                    .entity_of
+                    .is_some_and(|source| info.is_entity_of(source));
+                let attribute_of = known.attribute_of;
+                changed |= attribute_of.is_some_and(|source| info.is_attribute_of(source));
             }
         }
         for (program, predicate, arguments) in &found {
@@ -115,22 +112,15 @@ fn share_roles(query: &mut BoundQuery) {
                 let parameters = branches.iter().filter_map(|branch| branch.head[at].var());
                 let parameters: Vec<VarId> = parameters.collect();
                 let role = |get: fn(&VarInfo) -> Option<SourceId>| {
-                    parameters
-                        .iter()
-                        .find_map(|var| get(&query.vars[var.0 as usize]))
+                    let all = parameters.iter();
+                    all.filter_map(|var| get(&query.vars[var.0 as usize])).min()
                 };
                 let entity_of = role(|info| info.entity_of);
                 let attribute_of = role(|info| info.attribute_of);
                 for var in parameters.iter().copied().chain(argument.var()) {
                     let info = &mut query.vars[var.0 as usize];
-                    if info.entity_of.is_none() && entity_of.is_some() {
-                        info.entity_of = entity_of;
-                        changed = true;
-                    }
-                    if info.attribute_of.is_none() && attribute_of.is_some() {
-                        info.attribute_of = attribute_of;
-                        changed = true;
-                    }
+                    changed |= entity_of.is_some_and(|source| info.is_entity_of(source));
+                    changed |= attribute_of.is_some_and(|source| info.is_attribute_of(source));
                 }
             }
         }

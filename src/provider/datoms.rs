@@ -16,6 +16,7 @@
 //! each row again. See [`access`].
 
 pub(super) mod access;
+mod changes;
 pub(super) mod columns;
 mod scan;
 
@@ -29,6 +30,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 
 use self::access::Access;
+pub(crate) use self::changes::Changes;
 use self::columns::Column;
 use self::scan::DatomScanExec;
 use super::error::into_datafusion;

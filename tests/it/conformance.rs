@@ -112,6 +112,30 @@ fn every_shared_sql_case_answers_right() {
     println!("{} cases", cases.len());
 }
 
+/// Revenue at the end of each year, each year's from the database as it was then, in one statement.
+#[test]
+fn one_statement_asks_chinook_at_the_end_of_each_year() {
+    let years = (2021..=2025).map(|year| {
+        format!(
+            "SELECT {year} AS year, sum(total) AS revenue, count(*) AS invoices \
+             FROM sales.invoice FOR SYSTEM_TIME AS OF TIMESTAMP '{year}-12-31 23:59:59'"
+        )
+    });
+    let sql = format!(
+        "{} ORDER BY year",
+        years.collect::<Vec<_>>().join(" UNION ALL ")
+    );
+    let expected = [
+        r#"[2021, 449.46, 83]"#,
+        r#"[2022, 930.91, 166]"#,
+        r#"[2023, 1400.49, 249]"#,
+        r#"[2024, 1878.02, 332]"#,
+        r#"[2025, 2328.6, 412]"#,
+    ]
+    .map(|row| serde_json::from_str(row).unwrap());
+    check("year ends", &sql, &expected);
+}
+
 /// Datomic's own samples load unchanged, where they are.
 #[test]
 fn files_written_for_datomic_load_unchanged() {
@@ -134,7 +158,28 @@ fn files_written_for_datomic_load_unchanged() {
         [0, 150, 258].map(Json::from)
     );
     assert_eq!(count("@since=2"), Json::from(108));
+    let count = |basis: &str| {
+        let query = "[:find (count ?c) . :where [?c :community/name]]";
+        let db = format!("{seattle}{basis}");
+        datomfusion(&["q", "--db", &db, "--format", "json", query]).ok()
+    };
+    assert_eq!(
+        ["@t=1", "@t=2", "", "@since=2"].map(|basis| count(basis).trim().to_owned()),
+        ["null", "150", "258", "108"]
+    );
+    // Two times in one query of either language: what the second file brought.
+    let (now, before) = (format!("$={seattle}"), format!("$before={seattle}@t=2"));
+    let query = "[:find (count ?c) . :in $ $before :where [?c :community/name ?n]
+                  ($before not [?c :community/name])]";
+    let found = datomfusion(&[
+        "q", "--db", &now, "--db", &before, "--format", "json", query,
+    ]);
+    assert_eq!(found.ok().trim(), "108");
     let db = format!("s={seattle}");
+    let sql =
+        "SELECT (SELECT count(*) FROM s.community) - (SELECT count(*) FROM \"s@t=2\".community)";
+    let found = datomfusion(&["sql", "--db", &db, "--format", "json", sql]).ok();
+    assert_eq!(rows(&found), [[Json::from(108)]]);
     let enums = "SELECT count(*) FROM s.idents WHERE ident LIKE ':community.type/%'";
     let found = datomfusion(&["sql", "--db", &db, "--format", "json", enums]).ok();
     assert_eq!(rows(&found), [[Json::from(8)]]);

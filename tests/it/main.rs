@@ -20,3 +20,5 @@ mod support;
 mod tidy;
 mod time_travel;
 mod transact;
+#[cfg(feature = "query")]
+mod versions;

@@ -102,7 +102,7 @@ impl Analysis<'_> {
             Argument::Source(_, span) => return Err(self.error("expected an entity", *span)),
         };
         if let Slot::Var(var) = entity {
-            self.info(var).entity_of.get_or_insert(id);
+            self.info(var).is_entity_of(id);
         }
         let ask = Ask {
             source: id,

@@ -31,6 +31,27 @@ pub struct VarInfo {
     pub attribute_of: Option<SourceId>,
 }
 
+impl VarInfo {
+    /// Notes that it stands for an entity; answers whether that was news. The first source of `:in` stays,
+    /// so that the order of clauses does not matter.
+    pub(crate) fn is_entity_of(&mut self, source: SourceId) -> bool {
+        note(&mut self.entity_of, source)
+    }
+
+    /// Notes that it stands for an attribute, likewise.
+    pub(crate) fn is_attribute_of(&mut self, source: SourceId) -> bool {
+        note(&mut self.attribute_of, source)
+    }
+}
+
+fn note(known: &mut Option<SourceId>, source: SourceId) -> bool {
+    let news = known.is_none_or(|known| source < known);
+    if news {
+        *known = Some(source);
+    }
+    news
+}
+
 /// A component of a pattern or an argument.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Slot {

@@ -158,13 +158,13 @@ impl Analysis<'_> {
         let slot = |at: usize| slots.get(at).cloned().unwrap_or(Slot::Blank);
         let a = match slot(1) {
             Slot::Var(var) => {
-                self.info(var).attribute_of.get_or_insert(history);
+                self.info(var).is_attribute_of(history);
                 AttributeSlot::Var(var)
             }
             _ => AttributeSlot::Blank,
         };
         for var in [slot(0), tx.clone()].iter().filter_map(Slot::var) {
-            self.info(var).entity_of.get_or_insert(history);
+            self.info(var).is_entity_of(history);
         }
         let same = (slot(3) != Slot::Blank).then(|| Goal::Same(tx.clone(), slot(3)));
         let fact = Goal::Fact(FactGoal {

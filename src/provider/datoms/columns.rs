@@ -129,17 +129,20 @@ impl Column {
 
 /// The Arrow schema of `datoms`.
 pub(super) fn table_schema(db: &Db) -> SchemaRef {
-    let scales = db
-        .schema()
-        .attributes()
-        .filter_map(|attribute| attribute.scale);
+    schema_of(&[db], &Column::ALL)
+}
+
+/// The Arrow schema of some columns of the facts of databases.
+pub(super) fn schema_of(databases: &[&Db], columns: &[Column]) -> SchemaRef {
+    let attributes = databases.iter().flat_map(|db| db.schema().attributes());
+    let scales = attributes.filter_map(|attribute| attribute.scale);
     let scale = scales.max().unwrap_or(0).clamp(0, i64::from(PRECISION));
     let scale = i8::try_from(scale).unwrap_or(0);
-    let fields = Column::ALL.map(|column| {
+    let fields = columns.iter().map(|column| {
         let nullable = matches!(column, Column::Typed(_));
         Field::new(column.name(), column.data_type(scale), nullable)
     });
-    Arc::new(ArrowSchema::new(fields.to_vec()))
+    Arc::new(ArrowSchema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The Arrow schema of facts as terms: `e a v tx added`.
