@@ -18,12 +18,13 @@ use crate::error::{Error, Result};
 use crate::id::BranchName;
 use crate::node::Loader;
 use crate::store::{HeadVersion, Store};
+use crate::tx::TransactionFunctions;
 
 use self::writer::Writer;
 
-/// A branch that can be read and written. Clones share one writer.
+/// A branch that can be read and written. Clones share one writer; each has its own functions.
 #[derive(Clone)]
-pub struct Connection(Arc<Shared>);
+pub struct Connection(Arc<Shared>, TransactionFunctions);
 
 struct Shared {
     loader: Arc<Loader>,
@@ -108,13 +109,22 @@ impl Connection {
         newest: Newest,
     ) -> Self {
         let newest = Mutex::new(newest);
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             loader,
             branch,
             environment,
             newest,
             writer: Writer::default(),
-        }))
+        });
+        Self(shared, TransactionFunctions::new())
+    }
+
+    /// This connection with functions and predicates for the transactions that are made through it.
+    ///
+    /// They take the place of those that it had. Other clones keep their own.
+    #[must_use]
+    pub fn with_functions(&self, functions: &TransactionFunctions) -> Self {
+        Self(Arc::clone(&self.0), functions.clone())
     }
 
     /// The newest value that this connection knows. Reads nothing.

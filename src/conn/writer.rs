@@ -28,7 +28,7 @@ use crate::node::{Loader, NodeWriter};
 use crate::schema::{Schema, bootstrap_datoms};
 use crate::store::CasOutcome;
 use crate::tree::Tree;
-use crate::tx::{Import, TxData, TxReport};
+use crate::tx::{Import, TransactionFunctions, TxData, TxReport};
 
 /// Most transactions that one swap carries.
 const GROUP_MAX: usize = 128;
@@ -51,8 +51,8 @@ struct Request {
 
 /// What a request asks for.
 enum Work {
-    Transact(TxData),
-    Import(Import),
+    Transact(TxData, TransactionFunctions),
+    Import(Import, TransactionFunctions),
 }
 
 impl Request {
@@ -92,7 +92,8 @@ impl Connection {
     /// [`Error::Transaction`] if it is refused, and then nothing was written; [`Error::CommitUnknown`] if
     /// the answer was lost and the head could not be read back; [`Error::Store`].
     pub async fn transact(&self, data: &TxData) -> Result<TxReport> {
-        self.carry(Request::new(Work::Transact(data.clone()))).await
+        let work = Work::Transact(data.clone(), self.1.clone());
+        self.carry(Request::new(work)).await
     }
 
     /// Commits an import: one transaction, whose trees are built in bulk.
@@ -104,7 +105,8 @@ impl Connection {
     /// [`Error::Invalid`] if a unique value occurs twice, a reference leads nowhere, or the schema has
     /// changed since; otherwise as [`Connection::transact`].
     pub async fn import(&self, import: Import) -> Result<TxReport> {
-        self.carry(Request::new(Work::Import(import))).await
+        let work = Work::Import(import, self.1.clone());
+        self.carry(Request::new(work)).await
     }
 
     /// Queues a request and sees to it that it is settled.
@@ -284,8 +286,8 @@ impl Connection {
             let db = reports.last().map_or(base, |report| &report.db_after);
             let now = self.0.environment.now();
             let outcome = match &request.work {
-                Work::Transact(data) => db.with_at(data, now).await,
-                Work::Import(import) => db.with_import(import, now).await,
+                Work::Transact(data, functions) => db.with_at(data, functions, now).await,
+                Work::Import(import, functions) => db.with_import(import, functions, now).await,
             };
             match outcome {
                 Ok(report) => {
