@@ -265,6 +265,19 @@ impl Db {
 }
 
 impl TxReport {
+    /// The report of a transaction that was committed before.
+    pub(crate) fn read(db_before: Db, db_after: Db, tx_data: Vec<Datom>) -> Self {
+        Self {
+            t: db_after.basis_t(),
+            instant: db_after.basis_instant(),
+            db_before,
+            db_after,
+            tx_data,
+            tempids: HashMap::new(),
+            must_checkpoint: false,
+        }
+    }
+
     /// Counts these tables anew, and those that gained or lost an attribute by its name.
     async fn recount(&mut self, tables: BTreeSet<Arc<str>>) -> Result<()> {
         let (before, after) = (self.db_before.schema(), Arc::clone(self.db_after.schema()));

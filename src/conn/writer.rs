@@ -173,7 +173,7 @@ impl Connection {
             .await
         {
             CasOutcome::Swapped(version) => {
-                self.advance(Newest { db, version });
+                self.advance(Newest { db, version }, Vec::new());
                 Ok(())
             }
             CasOutcome::Failed(error) => Err(error),
@@ -182,7 +182,7 @@ impl Connection {
                 let actual = newest.db.head_commit();
                 let mine = newest.db.0.head.generation == db.0.head.generation
                     && newest.db.0.checkpoint == db.0.checkpoint;
-                self.advance(newest);
+                self.advance(newest, Vec::new());
                 let branch = self.0.branch.clone();
                 if mine {
                     Ok(())
@@ -201,13 +201,13 @@ impl Connection {
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
         let newest = read_head(&self.0.loader, &self.0.branch).await?;
         let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
-        self.advance(newest);
-        for (request, report) in attempt.group {
-            if happened {
-                request.settle(Ok(report));
-            } else {
-                lock(&self.0.writer.queue).push_front(request);
-            }
+        if happened {
+            self.settle_group(newest, attempt.group);
+            return Ok(());
+        }
+        self.advance(newest, Vec::new());
+        for (request, _) in attempt.group.into_iter().rev() {
+            lock(&self.0.writer.queue).push_front(request);
         }
         Ok(())
     }
@@ -261,15 +261,28 @@ impl Connection {
                     }
                 }
             };
-            let head = Arc::clone(&newest.db.0.head);
-            self.advance(newest);
-            for (request, mut report) in turn.take().into_iter().flat_map(|attempt| attempt.group) {
-                report.db_after = report.db_after.with_head(Arc::clone(&head));
-                request.settle(Ok(report));
+            if let Some(attempt) = turn.take() {
+                self.settle_group(newest, attempt.group);
             }
         }
         let error = Error::invalid("other writers were faster every time; try again");
         settle_all(open.into_iter(), error);
+    }
+
+    /// Makes the newest value known that a group led to, and tells its callers.
+    fn settle_group(&self, newest: Newest, mut group: Vec<(Arc<Request>, TxReport)>) {
+        for (_, report) in &mut group {
+            report.db_after = report.db_after.with_head(Arc::clone(&newest.db.0.head));
+        }
+        let reports = if self.0.listeners.is_empty() {
+            Vec::new()
+        } else {
+            group.iter().map(|(_, report)| report.clone()).collect()
+        };
+        self.advance(newest, reports);
+        for (request, report) in group {
+            request.settle(Ok(report));
+        }
     }
 
     /// Applies transactions one after the other; those that are refused are settled at once.
@@ -366,7 +379,7 @@ impl Connection {
         match (found.await, outcome) {
             (Ok((newest, true)), _) => Ok(Some(newest)),
             (Ok((newest, false)), _) => {
-                self.advance(newest);
+                self.advance(newest, Vec::new());
                 Ok(None)
             }
             (Err(error), CasOutcome::Conflict) => Err(error),

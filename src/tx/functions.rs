@@ -194,7 +194,8 @@ pub(super) async fn expand<'a>(
         let mut open = vec![(Cow::Borrowed(form), 0)];
         while let Some((form, depth)) = open.pop() {
             let refuse = |reason: String| refused(data, at, reason);
-            let Some((name, arguments)) = call(&form).map_err(refuse)? else {
+            let form = direct(form).map_err(refuse)?;
+            let Some((name, arguments)) = call(&form) else {
                 expanded.push((form, at));
                 continue;
             };
@@ -222,27 +223,33 @@ pub(super) async fn expand<'a>(
     Ok(expanded)
 }
 
-/// The function that a form calls, and its arguments; `None` if the form is no call.
-fn call(form: &Form) -> Result<Option<(&str, &[Form])>, String> {
+/// `[:db.fn/call name argument …]` as `[name argument …]`; other forms as they are.
+fn direct(form: Cow<'_, Form>) -> Result<Cow<'_, Form>, String> {
     let (Edn::Vector(parts) | Edn::List(parts)) = &form.edn else {
-        return Ok(None);
+        return Ok(form);
     };
-    let Some((name, mut arguments)) = parts.split_first() else {
-        return Ok(None);
-    };
-    let mut name = name_of(name);
-    if name == Some("db.fn/call") {
-        let Some((called, rest)) = arguments.split_first() else {
-            return Err("expected [:db.fn/call name argument …]".into());
-        };
-        (name, arguments) = (name_of(called), rest);
-        if name.is_none() {
-            return Err(format!("a function is called by its name, got {called}"));
+    match &parts[..] {
+        [first, call @ ..] if name_of(first) == Some("db.fn/call") => {
+            if call.first().and_then(name_of).is_none() {
+                return Err("expected [:db.fn/call name argument …]".into());
+            }
+            Ok(Cow::Owned(Form {
+                edn: Edn::Vector(call.to_vec()),
+                span: form.span,
+            }))
         }
+        _ => Ok(form),
     }
-    Ok(name
-        .filter(|name| !BUILT_IN.contains(name))
-        .map(|name| (name, arguments)))
+}
+
+/// The function that a form calls, and its arguments; `None` if the form is no call.
+fn call(form: &Form) -> Option<(&str, &[Form])> {
+    let (Edn::Vector(parts) | Edn::List(parts)) = &form.edn else {
+        return None;
+    };
+    let (name, arguments) = parts.split_first()?;
+    let name = name_of(name).filter(|name| !BUILT_IN.contains(name))?;
+    Some((name, arguments))
 }
 
 fn name_of(form: &Form) -> Option<&str> {
