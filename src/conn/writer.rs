@@ -76,7 +76,7 @@ impl Request {
 }
 
 /// A swap that was asked for and whose answer may have been lost.
-struct Attempt {
+pub(super) struct Attempt {
     commit: CommitId,
     group: Vec<(Arc<Request>, TxReport)>,
 }
