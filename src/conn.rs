@@ -1,11 +1,12 @@
-//! A live branch: the newest value, and the way to change it.
+//! A live branch: the newest value, the way to change it, and word of its changes.
 //!
 //! Above [`tx`](crate::tx); the only floor that changes shared state. What a writer does, and what it does
-//! when another was faster, is in [`writer`].
+//! when another was faster, is in [`writer`]; who hears of it, in [`listen`].
 //!
 //! **Invariant.** [`Connection::db`] never goes back: each value it hands out is at least as new as the
 //! one before, and as the newest commit made through this connection.
 
+mod listen;
 mod writer;
 
 use std::fmt;
@@ -18,12 +19,14 @@ use crate::error::{Error, Result};
 use crate::id::BranchName;
 use crate::node::Loader;
 use crate::store::{HeadVersion, Store};
+use crate::tx::{TransactionFunctions, TxReport};
 
+use self::listen::Listeners;
 use self::writer::Writer;
 
-/// A branch that can be read and written. Clones share one writer.
+/// A branch that can be read and written. Clones share one writer; each has its own functions.
 #[derive(Clone)]
-pub struct Connection(Arc<Shared>);
+pub struct Connection(Arc<Shared>, TransactionFunctions);
 
 struct Shared {
     loader: Arc<Loader>,
@@ -31,6 +34,7 @@ struct Shared {
     environment: Arc<dyn Environment>,
     newest: Mutex<Newest>,
     writer: Writer,
+    listeners: Listeners,
 }
 
 /// The newest value that is known, and the version of its head.
@@ -108,13 +112,23 @@ impl Connection {
         newest: Newest,
     ) -> Self {
         let newest = Mutex::new(newest);
-        Self(Arc::new(Shared {
+        let shared = Arc::new(Shared {
             loader,
             branch,
             environment,
             newest,
             writer: Writer::default(),
-        }))
+            listeners: Listeners::default(),
+        });
+        Self(shared, TransactionFunctions::new())
+    }
+
+    /// This connection with functions and predicates for the transactions that are made through it.
+    ///
+    /// They take the place of those that it had. Other clones keep their own.
+    #[must_use]
+    pub fn with_functions(&self, functions: &TransactionFunctions) -> Self {
+        Self(Arc::clone(&self.0), functions.clone())
     }
 
     /// The newest value that this connection knows. Reads nothing.
@@ -137,7 +151,7 @@ impl Connection {
             .await?
         {
             let newest = decode_head(&self.0.loader, &self.0.branch, &bytes, version).await?;
-            self.advance(newest);
+            self.advance(newest, Vec::new());
         }
         Ok(self.db())
     }
@@ -160,10 +174,15 @@ impl Connection {
             .clone()
     }
 
-    /// Takes a value as the newest unless a newer one is known.
-    fn advance(&self, newest: Newest) {
+    /// Takes a value as the newest unless a newer one is known, and tells the listeners of what is new in
+    /// it; `reports` are at hand of some.
+    fn advance(&self, newest: Newest, reports: Vec<TxReport>) {
+        // INVARIANT: listeners are told under the lock, so that they hear in the order of commits.
         let mut known = self.0.newest.lock().unwrap_or_else(PoisonError::into_inner);
         if newest.db.0.head.generation >= known.db.0.head.generation {
+            self.0
+                .listeners
+                .tell(known.db.basis_t(), &newest.db, reports);
             *known = newest;
         }
     }

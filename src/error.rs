@@ -44,6 +44,18 @@ pub enum Error {
         branch: BranchName,
     },
 
+    /// A listener was slower than the transactions, and these were not kept for it. Read what they said
+    /// with [`Db::tx_range`](crate::Db::tx_range), or go on without.
+    #[error(
+        "the reports of transactions t={from} to t={to} were dropped: the listener is too slow"
+    )]
+    ReportsMissed {
+        /// The first of them.
+        from: u64,
+        /// The last of them.
+        to: u64,
+    },
+
     /// Another writer advanced the branch first. Read the new head and transact again.
     #[error("head of branch {branch} is {actual}, expected {expected}")]
     HeadMoved {

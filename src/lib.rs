@@ -61,5 +61,5 @@ pub use store::{
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
 pub use tree::{Difference, Size};
-pub use tx::{Import, TempId, TxData, TxReport};
+pub use tx::{Import, TempId, TransactionFunctions, TxData, TxReport};
 pub use value::{Large, Value, ValueType};

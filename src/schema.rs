@@ -3,12 +3,14 @@
 //! Schema is data. This module folds the datoms that describe attributes and idents into one immutable
 //! [`Schema`]; which changes are allowed is the business of [`change`].
 //!
-//! **Invariant.** A `Schema` is a function of the datoms it was folded from, whatever their order, and
-//! the datoms of [`Schema::facts`] fold into an equal one.
+//! **Invariant.** A `Schema` is a function of the transactions it was folded from, however they were
+//! grouped and whatever the order within each, and [`Schema::facts`] rebuild an equal one.
 
 mod attribute;
 mod bootstrap;
 pub(crate) mod change;
+mod facts;
+pub(crate) mod tuple;
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -17,6 +19,8 @@ use datomfusion_datalog::edn::Keyword;
 
 pub use attribute::{Attribute, Cardinality, Unique};
 pub(crate) use bootstrap::{attrs, bootstrap_datoms};
+pub(crate) use facts::Facts;
+pub(crate) use tuple::Composite;
 
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
@@ -28,10 +32,9 @@ pub struct Schema {
     facts: BTreeMap<Entid, Facts>,
     attributes: BTreeMap<Entid, Arc<Attribute>>,
     entids: HashMap<Keyword, Entid>,
+    /// The attributes with `:db/tupleAttrs`, by entity id.
+    composites: Vec<Composite>,
 }
-
-/// What has been said about one entity with an ident, by describing attribute.
-type Facts = BTreeMap<Entid, Value>;
 
 /// Any way to name an entity.
 #[derive(Clone, Debug, PartialEq)]
@@ -79,30 +82,36 @@ impl Schema {
         schema
     }
 
-    /// Applies the datoms of one transaction, or of several in order; others are ignored.
+    /// Applies the datoms of one transaction, or of several one after the other; others are ignored.
     ///
     /// Returns the entities whose description changed, in order.
     pub fn fold(&mut self, datoms: &[Datom]) -> Vec<Entid> {
         let mut touched: Vec<Entid> = Vec::new();
-        // A retraction of an old value must not undo the assertion of the new one, whatever their order.
-        for added in [false, true] {
-            for datom in datoms
-                .iter()
-                .filter(|datom| datom.added == added && describes(datom.a))
-            {
-                let facts = self.facts.entry(datom.e).or_default();
-                if added {
-                    facts.insert(datom.a, datom.v.clone());
-                } else if facts.get(&datom.a) == Some(&datom.v) {
-                    facts.remove(&datom.a);
+        for said in datoms.chunk_by(|left, right| left.tx == right.tx) {
+            // A retraction of an old value must not undo the assertion of the new one, whatever their
+            // order within a transaction.
+            for added in [false, true] {
+                for datom in said
+                    .iter()
+                    .filter(|datom| datom.added == added && describes(datom.a))
+                {
+                    let facts = self.facts.entry(datom.e).or_default();
+                    if added {
+                        facts.insert(datom.a, datom.v.clone());
+                    } else {
+                        facts.remove(datom.a, &datom.v);
+                    }
+                    touched.push(datom.e);
                 }
-                touched.push(datom.e);
             }
         }
         touched.sort_unstable();
         touched.dedup();
         for &e in &touched {
             self.refresh(e);
+        }
+        if !touched.is_empty() {
+            self.compose();
         }
         touched
     }
@@ -114,13 +123,13 @@ impl Schema {
         let Some(facts) = self.facts.get(&e) else {
             return;
         };
-        if let Some(ident) = facts.get(&attrs::IDENT).and_then(Value::as_keyword) {
+        if let Some(ident) = facts.get(attrs::IDENT).and_then(Value::as_keyword) {
             self.entids.insert(ident.clone(), e);
         }
         if let Some(attribute) = Attribute::from_facts(e, facts) {
             self.attributes.insert(e, Arc::new(attribute));
         }
-        if facts.is_empty() {
+        if facts.len() == 0 {
             self.facts.remove(&e);
         }
     }
@@ -129,7 +138,7 @@ impl Schema {
     pub fn facts(&self) -> impl Iterator<Item = (Entid, Entid, &Value)> {
         self.facts
             .range(Entid::FIRST_USER..)
-            .flat_map(|(&e, facts)| facts.iter().map(move |(&a, v)| (e, a, v)))
+            .flat_map(|(&e, facts)| facts.iter().map(move |(a, v)| (e, a, v)))
     }
 
     /// Rebuilds a schema from what [`Schema::facts`] listed.
@@ -145,6 +154,7 @@ impl Schema {
         for e in touched {
             schema.attach(e);
         }
+        schema.compose();
         schema
     }
 
@@ -153,7 +163,7 @@ impl Schema {
         let Some(facts) = self.facts.get(&e) else {
             return;
         };
-        if let Some(ident) = facts.get(&attrs::IDENT).and_then(Value::as_keyword) {
+        if let Some(ident) = facts.get(attrs::IDENT).and_then(Value::as_keyword) {
             self.entids.insert(ident.clone(), e);
         }
         if let Some(attribute) = Attribute::from_facts(e, facts) {
@@ -162,7 +172,7 @@ impl Schema {
     }
 
     /// The facts that describe one entity.
-    pub(crate) fn facts_of(&self, e: Entid) -> Option<&BTreeMap<Entid, Value>> {
+    pub(crate) fn facts_of(&self, e: Entid) -> Option<&Facts> {
         self.facts.get(&e)
     }
 
@@ -188,27 +198,12 @@ impl Schema {
 
     /// The message for an ident that is no attribute.
     pub(crate) fn unknown(&self, ident: &Keyword) -> String {
-        let mut near: Vec<_> = self
-            .attributes
-            .values()
-            .map(|attribute| {
-                (
-                    distance(attribute.ident.as_str(), ident.as_str()),
-                    &attribute.ident,
-                )
-            })
-            .filter(|(distance, _)| *distance <= 1 + ident.as_str().len() / 5)
-            .collect();
-        near.sort();
-        let Some(nearest) = near.first().map(|(distance, _)| *distance) else {
+        let known = self.attributes.values().map(|known| known.ident.as_str());
+        let near = near(ident.as_str(), known);
+        if near.is_empty() {
             return format!("there is no attribute {ident}");
-        };
-        near.retain(|(distance, _)| *distance == nearest);
-        let near: Vec<_> = near
-            .iter()
-            .take(3)
-            .map(|(_, ident)| ident.to_string())
-            .collect();
+        }
+        let near: Vec<_> = near.iter().map(|name| format!(":{name}")).collect();
         format!(
             "there is no attribute {ident}; did you mean {}?",
             near.join(" or ")
@@ -227,14 +222,14 @@ impl Schema {
 
     /// The ident of an entity.
     pub fn ident(&self, e: Entid) -> Option<&Keyword> {
-        self.facts.get(&e)?.get(&attrs::IDENT)?.as_keyword()
+        self.facts.get(&e)?.get(attrs::IDENT)?.as_keyword()
     }
 
     /// All idents, attributes' and enums' alike, by entity id.
     pub fn idents(&self) -> impl Iterator<Item = (Entid, &Keyword)> {
         self.facts
             .iter()
-            .filter_map(|(&e, facts)| Some((e, facts.get(&attrs::IDENT)?.as_keyword()?)))
+            .filter_map(|(&e, facts)| Some((e, facts.get(attrs::IDENT)?.as_keyword()?)))
     }
 }
 
@@ -243,6 +238,21 @@ impl Schema {
 /// Documentation stays in the trees: it can be long, and nothing is decided by it.
 pub(crate) fn describes(a: Entid) -> bool {
     (attrs::IDENT..=attrs::LAST_DESCRIBING).contains(&a) && a != attrs::DOC
+}
+
+/// Up to three known names that lie nearest to one that is not known; none if all are far.
+pub(crate) fn near<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut near: Vec<_> = known
+        .map(|known| (distance(known, name), known))
+        .filter(|(distance, _)| *distance <= 1 + name.len() / 5)
+        .collect();
+    near.sort_unstable();
+    let nearest = near.first().map(|(distance, _)| *distance);
+    near.into_iter()
+        .take_while(|(distance, _)| Some(*distance) == nearest)
+        .map(|(_, known)| known)
+        .take(3)
+        .collect()
 }
 
 /// Edit distance, for suggestions; bounded because idents are.
@@ -274,6 +284,8 @@ pub(crate) fn value_type_of(e: Entid) -> Option<ValueType> {
 
 #[cfg(test)]
 mod tests {
+    use datomfusion_datalog::edn::Symbol;
+
     use super::*;
     use crate::datom::TxId;
 
@@ -336,6 +348,58 @@ mod tests {
         ]);
         assert_eq!(touched, [Entid(2000)]);
         assert!(schema.attribute_by_ident(&new).is_some() && schema.entid(&old).is_none());
+    }
+
+    /// A tail of several transactions is folded at once when a head is opened: what the first said and
+    /// the second took back was there again.
+    #[test]
+    fn transactions_folded_at_once_are_as_if_folded_one_by_one() {
+        let component = |t, added| Datom {
+            added,
+            ..Datom::add(
+                Entid(2000),
+                attrs::IS_COMPONENT,
+                Value::Boolean(true),
+                TxId::from_t(t),
+            )
+        };
+        let said = [
+            describe(2000, "person/age"),
+            vec![component(2, true)],
+            vec![component(3, false)],
+        ];
+        let (mut at_once, mut one_by_one) = (Schema::bootstrap(), Schema::bootstrap());
+        at_once.fold(&said.concat());
+        for transaction in &said {
+            one_by_one.fold(transaction);
+        }
+        assert!(!one_by_one.attribute(Entid(2000)).unwrap().component);
+        assert_eq!(at_once, one_by_one);
+    }
+
+    #[test]
+    fn predicates_of_an_attribute_are_a_set() {
+        let mut schema = Schema::bootstrap();
+        schema.fold(&describe(2000, "person/age"));
+        let said = |t, name: &str, added| Datom {
+            added,
+            ..Datom::add(
+                Entid(2000),
+                attrs::ATTR_PREDS,
+                Value::Symbol(Symbol::new(name)),
+                TxId::from_t(t),
+            )
+        };
+        schema.fold(&[said(2, "my/b", true), said(2, "my/a", true)]);
+        let names = |schema: &Schema| {
+            let preds = schema.attribute(Entid(2000)).unwrap().preds.to_vec();
+            preds.iter().map(ToString::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(names(&schema), ["my/a", "my/b"]);
+        let facts = schema.facts().map(|(e, a, v)| (e, a, v.clone()));
+        assert_eq!(Schema::from_facts(facts), schema);
+        schema.fold(&[said(3, "my/a", false)]);
+        assert_eq!(names(&schema), ["my/b"]);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Transactions: a database value and data give the value after, or a reason why not.
 //!
 //! ```text
-//! EDN → data: operations on single facts → resolve: entity ids → check: datoms → schema: what it demands
+//! EDN → functions: calls replaced → data: operations on single facts → resolve: entity ids
+//!     → check: datoms → compose: composite tuples → schema: what it demands → ensure: what must hold then
 //! ```
 //!
 //! Above [`db`](crate::db), below [`conn`](crate::conn). Nothing here writes: a [`TxReport`] holds
@@ -10,14 +11,20 @@
 //! **Invariant.** Everything is decided on db-before; the order of the forms does not matter.
 
 mod check;
+mod compose;
 mod data;
+mod ensure;
+mod functions;
 mod import;
 mod resolve;
+#[cfg(test)]
+mod tests;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use data::{TempId, TxData};
+pub use functions::TransactionFunctions;
 pub use import::Import;
 
 use self::check::{Checked, Checker};
@@ -62,7 +69,20 @@ impl Db {
     /// [`Error::Transaction`], naming the form and the reason; [`Error::Invalid`] on a view of history or
     /// `since`, which is no basis for a transaction.
     pub async fn with(&self, data: &TxData) -> Result<TxReport> {
-        self.with_at(data, i64::MIN).await
+        self.with_using(data, &TransactionFunctions::new()).await
+    }
+
+    /// [`Db::with`], with functions and predicates that the transaction may need.
+    ///
+    /// # Errors
+    ///
+    /// As [`Db::with`], and what a function or a predicate fails with.
+    pub async fn with_using(
+        &self,
+        data: &TxData,
+        functions: &TransactionFunctions,
+    ) -> Result<TxReport> {
+        self.with_at(data, functions, i64::MIN).await
     }
 
     /// The value that [`Db::with`] makes.
@@ -74,8 +94,13 @@ impl Db {
         Ok(self.with(data).await?.db_after)
     }
 
-    /// [`Db::with`] at a given time.
-    pub(crate) async fn with_at(&self, data: &TxData, now: i64) -> Result<TxReport> {
+    /// [`Db::with_using`] at a given time.
+    pub(crate) async fn with_at(
+        &self,
+        data: &TxData,
+        functions: &TransactionFunctions,
+        now: i64,
+    ) -> Result<TxReport> {
         if self.0.history || self.0.since.is_some() {
             return Err(Error::invalid(
                 "a view of history or since is no basis for a transaction",
@@ -83,21 +108,27 @@ impl Db {
         }
         let t = self.0.t + 1;
         let tx = TxId::from_t(t);
-        let operations = data::operations(data, self.schema())?;
+        let expanded = functions::expand(self, data, functions).await?;
+        let operations = data::operations(data, &expanded, self.schema())?;
         let mut resolution = resolve::resolve(self, data, operations, tx).await?;
         let next_entid = resolution.next_entid;
         let tempids = std::mem::take(&mut resolution.tempids);
-        let checker = Checker::new(self, data, tx, next_entid);
+        let checker = Checker::new(self, data, functions, tx, next_entid);
         let mut checked = checker.check(resolution, now).await?;
         widen_scales(self.schema(), &mut checked.datoms, tx);
         let schema = changed_schema(self.schema(), &checked.datoms);
-        let demands = match &schema {
-            None => change::Demands::default(),
-            Some(schema) => self.demands(schema, &checked, data).await?,
-        };
+        let mut demands = change::Demands::default();
+        let mut filled = BTreeSet::new();
+        if let Some(schema) = &schema {
+            demands = self.demands(schema, &checked, data).await?;
+            filled = self.backfill(schema, &mut checked, data, functions).await?;
+            sort_log(&mut checked.datoms);
+        }
+        let ensures = std::mem::take(&mut checked.ensures);
         let mut report = self.report(checked, schema.map(Arc::new), next_entid, tempids);
         report.must_checkpoint = demands.checkpoint;
-        report.recount_moved().await?;
+        report.recount(filled).await?;
+        ensure::ensure(self, &report.db_after, &ensures, data, functions).await?;
         Ok(report)
     }
 
@@ -144,10 +175,10 @@ impl Db {
         next_entid: Entid,
     ) -> Self {
         let inner = &self.0;
+        let in_avet = |a| lies_in_avet(a, &schema, &inner.checkpoint_schema);
         let tail = if Arc::ptr_eq(&schema, &inner.schema) {
-            inner.tail.extended(datoms, &pending, |a| self.in_avet(a))
+            inner.tail.extended(datoms, &pending, in_avet)
         } else {
-            let in_avet = |a| lies_in_avet(a, &schema, &inner.checkpoint_schema);
             let log = [inner.tail.log(), datoms].concat();
             let commits = [inner.tail.pending(), std::slice::from_ref(&pending)].concat();
             Tail::new(log, commits, in_avet)
@@ -186,7 +217,11 @@ impl Db {
             let refuse = |reason: String| refused(data, form, reason);
             let (old, new) = (self.schema().attribute(e), after.attribute(e));
             whole_description(after, e).map_err(refuse)?;
-            let demands = change::demands(old.map(|a| &**a), new.map(|a| &**a)).map_err(refuse)?;
+            after.check_composites().map_err(refuse)?;
+            let new = new
+                .zip(after.facts_of(e))
+                .map(|(new, facts)| (&**new, facts));
+            let demands = change::demands(old.map(|a| &**a), new).map_err(refuse)?;
             if demands.unused {
                 let range = Range::prefix(Components::all().a(e));
                 if self.first(Index::Aevt, &range).await?.is_some() {
@@ -230,19 +265,33 @@ impl Db {
 }
 
 impl TxReport {
-    /// Counts tables anew that gained or lost an attribute by its name.
-    async fn recount_moved(&mut self) -> Result<()> {
+    /// The report of a transaction that was committed before.
+    pub(crate) fn read(db_before: Db, db_after: Db, tx_data: Vec<Datom>) -> Self {
+        Self {
+            t: db_after.basis_t(),
+            instant: db_after.basis_instant(),
+            db_before,
+            db_after,
+            tx_data,
+            tempids: HashMap::new(),
+            must_checkpoint: false,
+        }
+    }
+
+    /// Counts these tables anew, and those that gained or lost an attribute by its name.
+    async fn recount(&mut self, tables: BTreeSet<Arc<str>>) -> Result<()> {
         let (before, after) = (self.db_before.schema(), Arc::clone(self.db_after.schema()));
         if Arc::ptr_eq(before, &after) {
             return Ok(());
         }
-        let moved: Vec<Arc<str>> = before
+        let moved: BTreeSet<Arc<str>> = before
             .attributes()
             .filter_map(|old| Some((old, after.attribute(old.id)?)))
             .filter(|(old, new)| table_of(&old.ident) != table_of(&new.ident))
             .flat_map(|(old, new)| [table_of(&old.ident), table_of(&new.ident)])
             .flatten()
             .map(Arc::from)
+            .chain(tables)
             .collect();
         let Some(mut pending) = self.db_after.0.tail.pending().last().cloned() else {
             return Ok(());
@@ -277,7 +326,7 @@ fn whole_description(schema: &Schema, e: Entid) -> std::result::Result<(), Strin
     let Some(facts) = schema.facts_of(e) else {
         return Ok(());
     };
-    let ident = facts.get(&attrs::IDENT).and_then(Value::as_keyword);
+    let ident = facts.get(attrs::IDENT).and_then(Value::as_keyword);
     if schema.attribute(e).is_some() {
         if ident.is_some_and(|ident| table_of(ident).is_none()) {
             return Err("the namespaces db and db.* are reserved for the bootstrap".into());
@@ -290,7 +339,7 @@ fn whole_description(schema: &Schema, e: Entid) -> std::result::Result<(), Strin
         (attrs::CARDINALITY, ":db/cardinality"),
     ]
     .into_iter()
-    .filter_map(|(a, name)| (!facts.contains_key(&a)).then_some(name))
+    .filter_map(|(a, name)| facts.get(a).is_none().then_some(name))
     .collect();
     let only_named = facts.len() == 1 && ident.is_some();
     if only_named {
@@ -342,6 +391,10 @@ fn widen_scales(schema: &Schema, datoms: &mut Vec<Datom>, tx: TxId) {
             }
         }
     }
+    sort_log(datoms);
+}
+
+fn sort_log(datoms: &mut [Datom]) {
     let order = TreeName::Log.order();
     datoms.sort_unstable_by(|left, right| order.compare(left, right));
 }

@@ -22,6 +22,7 @@ mod edn;
 #[cfg(feature = "query")]
 mod term;
 
+pub(crate) use edn::excerpt;
 #[cfg(feature = "query")]
 pub(crate) use term::{term_of, value_equal_to};
 

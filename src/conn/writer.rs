@@ -28,7 +28,7 @@ use crate::node::{Loader, NodeWriter};
 use crate::schema::{Schema, bootstrap_datoms};
 use crate::store::CasOutcome;
 use crate::tree::Tree;
-use crate::tx::{Import, TxData, TxReport};
+use crate::tx::{Import, TransactionFunctions, TxData, TxReport};
 
 /// Most transactions that one swap carries.
 const GROUP_MAX: usize = 128;
@@ -40,7 +40,7 @@ const ROUNDS_MAX: usize = 1000;
 pub(super) struct Writer {
     queue: Mutex<VecDeque<Arc<Request>>>,
     /// Held by the one that writes; holds what a writer that went away left behind.
-    turn: tokio::sync::Mutex<Option<Attempt>>,
+    pub(super) turn: tokio::sync::Mutex<Option<Attempt>>,
 }
 
 /// A transaction that waits, and what became of it.
@@ -51,8 +51,8 @@ struct Request {
 
 /// What a request asks for.
 enum Work {
-    Transact(TxData),
-    Import(Import),
+    Transact(TxData, TransactionFunctions),
+    Import(Import, TransactionFunctions),
 }
 
 impl Request {
@@ -76,7 +76,7 @@ impl Request {
 }
 
 /// A swap that was asked for and whose answer may have been lost.
-struct Attempt {
+pub(super) struct Attempt {
     commit: CommitId,
     group: Vec<(Arc<Request>, TxReport)>,
 }
@@ -92,7 +92,8 @@ impl Connection {
     /// [`Error::Transaction`] if it is refused, and then nothing was written; [`Error::CommitUnknown`] if
     /// the answer was lost and the head could not be read back; [`Error::Store`].
     pub async fn transact(&self, data: &TxData) -> Result<TxReport> {
-        self.carry(Request::new(Work::Transact(data.clone()))).await
+        let work = Work::Transact(data.clone(), self.1.clone());
+        self.carry(Request::new(work)).await
     }
 
     /// Commits an import: one transaction, whose trees are built in bulk.
@@ -104,7 +105,8 @@ impl Connection {
     /// [`Error::Invalid`] if a unique value occurs twice, a reference leads nowhere, or the schema has
     /// changed since; otherwise as [`Connection::transact`].
     pub async fn import(&self, import: Import) -> Result<TxReport> {
-        self.carry(Request::new(Work::Import(import))).await
+        let work = Work::Import(import, self.1.clone());
+        self.carry(Request::new(work)).await
     }
 
     /// Queues a request and sees to it that it is settled.
@@ -171,7 +173,7 @@ impl Connection {
             .await
         {
             CasOutcome::Swapped(version) => {
-                self.advance(Newest { db, version });
+                self.advance(Newest { db, version }, Vec::new());
                 Ok(())
             }
             CasOutcome::Failed(error) => Err(error),
@@ -180,7 +182,7 @@ impl Connection {
                 let actual = newest.db.head_commit();
                 let mine = newest.db.0.head.generation == db.0.head.generation
                     && newest.db.0.checkpoint == db.0.checkpoint;
-                self.advance(newest);
+                self.advance(newest, Vec::new());
                 let branch = self.0.branch.clone();
                 if mine {
                     Ok(())
@@ -199,13 +201,13 @@ impl Connection {
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
         let newest = read_head(&self.0.loader, &self.0.branch).await?;
         let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
-        self.advance(newest);
-        for (request, report) in attempt.group {
-            if happened {
-                request.settle(Ok(report));
-            } else {
-                lock(&self.0.writer.queue).push_front(request);
-            }
+        if happened {
+            self.settle_group(newest, attempt.group);
+            return Ok(());
+        }
+        self.advance(newest, Vec::new());
+        for (request, _) in attempt.group.into_iter().rev() {
+            lock(&self.0.writer.queue).push_front(request);
         }
         Ok(())
     }
@@ -259,15 +261,28 @@ impl Connection {
                     }
                 }
             };
-            let head = Arc::clone(&newest.db.0.head);
-            self.advance(newest);
-            for (request, mut report) in turn.take().into_iter().flat_map(|attempt| attempt.group) {
-                report.db_after = report.db_after.with_head(Arc::clone(&head));
-                request.settle(Ok(report));
+            if let Some(attempt) = turn.take() {
+                self.settle_group(newest, attempt.group);
             }
         }
         let error = Error::invalid("other writers were faster every time; try again");
         settle_all(open.into_iter(), error);
+    }
+
+    /// Makes the newest value known that a group led to, and tells its callers.
+    fn settle_group(&self, newest: Newest, mut group: Vec<(Arc<Request>, TxReport)>) {
+        for (_, report) in &mut group {
+            report.db_after = report.db_after.with_head(Arc::clone(&newest.db.0.head));
+        }
+        let reports = if self.0.listeners.is_empty() {
+            Vec::new()
+        } else {
+            group.iter().map(|(_, report)| report.clone()).collect()
+        };
+        self.advance(newest, reports);
+        for (request, report) in group {
+            request.settle(Ok(report));
+        }
     }
 
     /// Applies transactions one after the other; those that are refused are settled at once.
@@ -284,8 +299,8 @@ impl Connection {
             let db = reports.last().map_or(base, |report| &report.db_after);
             let now = self.0.environment.now();
             let outcome = match &request.work {
-                Work::Transact(data) => db.with_at(data, now).await,
-                Work::Import(import) => db.with_import(import, now).await,
+                Work::Transact(data, functions) => db.with_at(data, functions, now).await,
+                Work::Import(import, functions) => db.with_import(import, functions, now).await,
             };
             match outcome {
                 Ok(report) => {
@@ -364,7 +379,7 @@ impl Connection {
         match (found.await, outcome) {
             (Ok((newest, true)), _) => Ok(Some(newest)),
             (Ok((newest, false)), _) => {
-                self.advance(newest);
+                self.advance(newest, Vec::new());
                 Ok(None)
             }
             (Err(error), CasOutcome::Conflict) => Err(error),

@@ -1,11 +1,10 @@
 //! One attribute.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use datomfusion_datalog::edn::Keyword;
+use datomfusion_datalog::edn::{Keyword, Symbol};
 
-use super::{attrs, value_type_of};
+use super::{Facts, attrs, value_type_of};
 use crate::datom::Entid;
 use crate::value::{Value, ValueType};
 
@@ -51,15 +50,18 @@ pub struct Attribute {
     pub scale: Option<i64>,
     /// `:db/tupleAttrs`: the attributes that a composite tuple is made of.
     pub tuple_attrs: Option<Arc<[Keyword]>>,
-    /// `:db/tupleTypes`, or `:db/tupleType` as a single element: the types of a tuple's elements.
+    /// `:db/tupleTypes`, or `:db/tupleType` as a single element: the types of a tuple's elements. Those of
+    /// a composite are the types of the attributes that it is made of.
     pub tuple_types: Option<Arc<[Keyword]>>,
+    /// `:db.attr/preds`: the registered predicates that every new value must satisfy.
+    pub preds: Arc<[Symbol]>,
 }
 
 impl Attribute {
     /// The attribute that facts about entity `id` describe, if they describe one whole.
-    pub(super) fn from_facts(id: Entid, facts: &BTreeMap<Entid, Value>) -> Option<Self> {
-        let flag = |a| matches!(facts.get(&a), Some(Value::Boolean(true)));
-        let keywords = |a| match facts.get(&a) {
+    pub(super) fn from_facts(id: Entid, facts: &Facts) -> Option<Self> {
+        let flag = |a| matches!(facts.get(a), Some(Value::Boolean(true)));
+        let keywords = |a| match facts.get(a) {
             Some(Value::Tuple(elements)) => Some(
                 elements
                     .iter()
@@ -73,14 +75,14 @@ impl Attribute {
         };
         Some(Self {
             id,
-            ident: facts.get(&attrs::IDENT)?.as_keyword()?.clone(),
-            value_type: value_type_of(facts.get(&attrs::VALUE_TYPE)?.as_ref()?)?,
-            cardinality: match facts.get(&attrs::CARDINALITY)?.as_ref()? {
+            ident: facts.get(attrs::IDENT)?.as_keyword()?.clone(),
+            value_type: value_type_of(facts.get(attrs::VALUE_TYPE)?.as_ref()?)?,
+            cardinality: match facts.get(attrs::CARDINALITY)?.as_ref()? {
                 attrs::CARDINALITY_ONE => Cardinality::One,
                 attrs::CARDINALITY_MANY => Cardinality::Many,
                 _ => return None,
             },
-            unique: match facts.get(&attrs::UNIQUE).and_then(Value::as_ref) {
+            unique: match facts.get(attrs::UNIQUE).and_then(Value::as_ref) {
                 Some(attrs::UNIQUE_IDENTITY) => Some(Unique::Identity),
                 Some(attrs::UNIQUE_VALUE) => Some(Unique::Value),
                 _ => None,
@@ -88,9 +90,16 @@ impl Attribute {
             indexed: flag(attrs::INDEX),
             component: flag(attrs::IS_COMPONENT),
             no_history: flag(attrs::NO_HISTORY),
-            scale: facts.get(&attrs::SCALE).and_then(Value::as_long),
+            scale: facts.get(attrs::SCALE).and_then(Value::as_long),
             tuple_attrs: keywords(attrs::TUPLE_ATTRS),
             tuple_types: keywords(attrs::TUPLE_TYPES).or_else(|| keywords(attrs::TUPLE_TYPE)),
+            preds: facts
+                .all(attrs::ATTR_PREDS)
+                .filter_map(|value| match value {
+                    Value::Symbol(symbol) => Some(symbol.clone()),
+                    _ => None,
+                })
+                .collect(),
         })
     }
 

@@ -25,9 +25,16 @@ pub(crate) mod attrs {
     pub(crate) const TUPLE_ATTRS: Entid = Entid(11);
     pub(crate) const TUPLE_TYPE: Entid = Entid(12);
     pub(crate) const TUPLE_TYPES: Entid = Entid(13);
-    /// The attributes from `IDENT` to here describe idents and attributes; 14 to 19 are kept for more.
+    pub(crate) const ATTR_PREDS: Entid = Entid(14);
+    /// The attributes from `IDENT` to here describe idents and attributes; 15 to 19 are kept for more.
     pub(crate) const LAST_DESCRIBING: Entid = Entid(19);
     pub(crate) const TX_INSTANT: Entid = Entid(20);
+    pub(crate) const ENTITY_ATTRS: Entid = Entid(21);
+    pub(crate) const ENTITY_PREDS: Entid = Entid(22);
+    /// Never stored: it asks for a check.
+    pub(crate) const ENSURE: Entid = Entid(23);
+    /// The attributes with several values.
+    pub(crate) const MANY: [Entid; 4] = [ATTR_PREDS, ENTITY_ATTRS, ENTITY_PREDS, ENSURE];
 
     /// The entity of a value type is this plus the type's code.
     pub(crate) const TYPE_BASE: i64 = 40;
@@ -46,7 +53,7 @@ pub(crate) mod attrs {
 }
 
 /// Id, name, type, documentation.
-const ATTRIBUTES: [(Entid, &str, ValueType, &str); 14] = [
+const ATTRIBUTES: [(Entid, &str, ValueType, &str); 18] = [
     (
         attrs::IDENT,
         "db/ident",
@@ -121,10 +128,34 @@ const ATTRIBUTES: [(Entid, &str, ValueType, &str); 14] = [
         "The type of each element of a tuple.",
     ),
     (
+        attrs::ATTR_PREDS,
+        "db.attr/preds",
+        ValueType::Symbol,
+        "Registered predicates that new values must satisfy.",
+    ),
+    (
         attrs::TX_INSTANT,
         "db/txInstant",
         ValueType::Instant,
         "When a transaction was made.",
+    ),
+    (
+        attrs::ENTITY_ATTRS,
+        "db.entity/attrs",
+        ValueType::Keyword,
+        "Attributes that an entity of this spec must have.",
+    ),
+    (
+        attrs::ENTITY_PREDS,
+        "db.entity/preds",
+        ValueType::Symbol,
+        "Registered predicates that an entity of this spec must satisfy.",
+    ),
+    (
+        attrs::ENSURE,
+        "db/ensure",
+        ValueType::Ref,
+        "A spec that the entity must satisfy after this transaction; never stored.",
     ),
 ];
 
@@ -146,7 +177,12 @@ pub(crate) fn bootstrap_datoms() -> Vec<Datom> {
     for (e, ident, value_type, doc) in ATTRIBUTES {
         say(e, attrs::IDENT, Value::Keyword(Keyword::new(ident)));
         say(e, attrs::VALUE_TYPE, Value::Ref(attrs::type_id(value_type)));
-        say(e, attrs::CARDINALITY, Value::Ref(attrs::CARDINALITY_ONE));
+        let cardinality = if attrs::MANY.contains(&e) {
+            attrs::CARDINALITY_MANY
+        } else {
+            attrs::CARDINALITY_ONE
+        };
+        say(e, attrs::CARDINALITY, Value::Ref(cardinality));
         if e == attrs::IDENT {
             say(e, attrs::UNIQUE, Value::Ref(attrs::UNIQUE_IDENTITY));
         }

@@ -3,7 +3,7 @@
 //! A change that the data may contradict is allowed under a condition that the transaction checks against
 //! the database; a change that stored facts cannot survive is refused.
 
-use super::{Attribute, Cardinality};
+use super::{Attribute, Cardinality, Facts, tuple};
 use crate::value::ValueType;
 
 /// What a change of an attribute asks for before it may be committed.
@@ -24,20 +24,23 @@ pub(crate) struct Demands {
     pub(crate) unused: bool,
 }
 
-/// What the step from `old` to `new` asks for.
+/// What the step from `old` to `new`, which `facts` describe, asks for.
 ///
 /// # Errors
 ///
 /// Why it is refused.
-pub(crate) fn demands(old: Option<&Attribute>, new: Option<&Attribute>) -> Result<Demands, String> {
-    let Some(new) = new else {
+pub(crate) fn demands(
+    old: Option<&Attribute>,
+    new: Option<(&Attribute, &Facts)>,
+) -> Result<Demands, String> {
+    let Some((new, facts)) = new else {
         return Ok(Demands {
             unused: old.is_some(),
             checkpoint: true,
             ..Demands::default()
         });
     };
-    whole(new)?;
+    whole(new, facts)?;
     let Some(old) = old else {
         return Ok(Demands::default());
     };
@@ -71,7 +74,7 @@ pub(crate) fn demands(old: Option<&Attribute>, new: Option<&Attribute>) -> Resul
 }
 
 /// Whether an attribute makes sense by itself.
-fn whole(attribute: &Attribute) -> Result<(), String> {
+fn whole(attribute: &Attribute, facts: &Facts) -> Result<(), String> {
     let ident = &attribute.ident;
     if attribute.component && attribute.value_type != ValueType::Ref {
         return Err(format!("{ident} is :db/isComponent but no :db.type/ref"));
@@ -86,16 +89,5 @@ fn whole(attribute: &Attribute) -> Result<(), String> {
             ));
         }
     }
-    let is_tuple = attribute.value_type == ValueType::Tuple;
-    if attribute.tuple_attrs.is_some() {
-        return Err(format!(
-            "{ident} is a composite tuple, which this release does not maintain"
-        ));
-    }
-    if is_tuple != attribute.tuple_types.is_some() {
-        return Err(format!(
-            "{ident} must have both :db.type/tuple and :db/tupleType(s), or neither"
-        ));
-    }
-    Ok(())
+    tuple::check_facts(attribute, facts)
 }

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use futures::stream::TryStreamExt;
 
 use super::data::{TxData, refused};
+use super::ensure::Ensure;
+use super::functions::TransactionFunctions;
 use super::resolve::{Resolution, Resolved, holder};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::Db;
@@ -34,42 +36,63 @@ struct Cell {
 pub(super) struct Checked {
     /// In LOG order.
     pub(super) datoms: Vec<Datom>,
-    /// Form of each assertion, by (e, a, v), for messages about the result.
+    /// A form that changes each (e, a), for messages about the result.
     pub(super) forms: HashMap<(Entid, Entid), usize>,
     /// Tables whose number of entities changes, with the difference.
     pub(super) table_changes: BTreeMap<Arc<str>, i64>,
     pub(super) instant: i64,
+    /// What must hold of the result besides.
+    pub(super) ensures: Vec<Ensure>,
 }
 
 pub(super) struct Checker<'a> {
     pub(super) db: &'a Db,
     pub(super) data: &'a TxData,
+    pub(super) functions: &'a TransactionFunctions,
     pub(super) tx: TxId,
     pub(super) next_entid: Entid,
+    /// The attributes that something is said of.
+    pub(super) attributes: HashMap<Entid, Arc<Attribute>>,
+    /// What is said of composites, which must agree with their parts; with the form.
+    pub(super) claims: BTreeMap<(Entid, Entid), (Value, usize)>,
     cells: BTreeMap<(Entid, Entid), Cell>,
-    attributes: HashMap<Entid, Arc<Attribute>>,
+    ensures: Vec<Ensure>,
 }
 
 impl<'a> Checker<'a> {
-    pub(super) fn new(db: &'a Db, data: &'a TxData, tx: TxId, next_entid: Entid) -> Self {
+    pub(super) fn new(
+        db: &'a Db,
+        data: &'a TxData,
+        functions: &'a TransactionFunctions,
+        tx: TxId,
+        next_entid: Entid,
+    ) -> Self {
         Self {
             db,
             data,
+            functions,
             tx,
             next_entid,
-            cells: BTreeMap::new(),
             attributes: HashMap::new(),
+            claims: BTreeMap::new(),
+            cells: BTreeMap::new(),
+            ensures: Vec::new(),
         }
     }
 
-    fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
+    pub(super) fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
         Err(refused(self.data, form, reason))
     }
 
-    fn cell(&mut self, e: Entid, attribute: &Arc<Attribute>) -> &mut Cell {
+    /// Notes that something is said of an attribute.
+    pub(super) fn know(&mut self, attribute: &Arc<Attribute>) {
         self.attributes
             .entry(attribute.id)
             .or_insert_with(|| Arc::clone(attribute));
+    }
+
+    fn cell(&mut self, e: Entid, attribute: &Arc<Attribute>) -> &mut Cell {
+        self.know(attribute);
         self.cells.entry((e, attribute.id)).or_default()
     }
 
@@ -90,11 +113,14 @@ impl<'a> Checker<'a> {
             if let (false, Some(table)) = (before.is_empty(), table_of(&attribute.ident)) {
                 known_before.insert((e, table.into()));
             }
-            if let Some(form) = cell.adds.values().next() {
-                forms.insert((e, a), *form);
+            let mut asked = cell.adds.values().chain(cell.retracts.values());
+            if let Some(form) = asked.next().copied().or(cell.clear) {
+                forms.insert((e, a), form);
             }
             self.settle(e, &attribute, &cell, &before, &mut datoms)?;
         }
+        self.compose(&mut datoms, &mut forms).await?;
+        self.predicates(&datoms, &forms)?;
         self.unique(&datoms, &forms, &mut holders).await?;
         let order = crate::index::TreeName::Log.order();
         datoms.sort_unstable_by(|left, right| order.compare(left, right));
@@ -104,6 +130,7 @@ impl<'a> Checker<'a> {
             forms,
             table_changes,
             instant,
+            ensures: self.ensures,
         })
     }
 
@@ -114,16 +141,23 @@ impl<'a> Checker<'a> {
                     return self
                         .refuse(form, ":db/txInstant is set on the transaction itself only");
                 }
+                if attribute.id == attrs::ENSURE {
+                    self.ensures
+                        .extend(value.as_ref().map(|spec| (e, spec, form)));
+                    return Ok(());
+                }
+                if attribute.tuple_attrs.is_some() {
+                    let claim = self.claims.entry((e, attribute.id));
+                    let (claimed, _) = claim.or_insert_with(|| (value.clone(), form));
+                    if *claimed != value {
+                        return self.two_values(e, &attribute, form);
+                    }
+                    return Ok(());
+                }
                 let one = !attribute.is_many();
                 let cell = self.cell(e, &attribute);
                 if one && cell.adds.keys().any(|other| *other != value) {
-                    return self.refuse(
-                        form,
-                        format!(
-                            "{} of entity {e} gets two values in one transaction",
-                            attribute.ident
-                        ),
-                    );
+                    return self.two_values(e, &attribute, form);
                 }
                 cell.adds.insert(value, form);
             }
@@ -143,6 +177,14 @@ impl<'a> Checker<'a> {
             }
         }
         Ok(())
+    }
+
+    fn two_values<T>(&self, e: Entid, attribute: &Attribute, form: usize) -> Result<T> {
+        let ident = &attribute.ident;
+        self.refuse(
+            form,
+            format!("{ident} of entity {e} gets two values in one transaction"),
+        )
     }
 
     /// Everything said of an entity, every reference to it, and its components likewise.
@@ -170,7 +212,10 @@ impl<'a> Checker<'a> {
                 {
                     open.push(*part);
                 }
-                self.cell(e, &attribute).retracts.insert(datom.v, form);
+                // A composite follows its parts.
+                if attribute.tuple_attrs.is_none() {
+                    self.cell(e, &attribute).retracts.insert(datom.v, form);
+                }
             }
             for attribute in &references {
                 for referrer in self.db.referrers(attribute.id, e).await? {
@@ -217,13 +262,7 @@ impl<'a> Checker<'a> {
         }
         if let Some(new) = new {
             if !attribute.is_many() && cell.adds.keys().any(|other| *other != new) {
-                return self.refuse(
-                    form,
-                    format!(
-                        "{} of entity {e} gets two values in one transaction",
-                        attribute.ident
-                    ),
-                );
+                return self.two_values(e, attribute, form);
             }
             self.cell(e, attribute).adds.insert(new, form);
         }
@@ -265,15 +304,26 @@ impl<'a> Checker<'a> {
     fn references(&self) -> Result<()> {
         for cell in self.cells.values() {
             for (value, form) in &cell.adds {
-                let Value::Ref(to) = value else { continue };
-                let exists =
-                    to.0 > 0 && (*to < self.next_entid || (to.is_tx() && *to <= self.tx.0));
-                if !exists {
-                    return self.refuse(*form, format!("there is no entity {to} to refer to"));
+                let elements = match value {
+                    Value::Tuple(elements) => &elements[..],
+                    _ => &[],
+                };
+                let referred = elements.iter().flatten().chain([value]);
+                for to in referred.filter_map(Value::as_ref) {
+                    let exists =
+                        to.0 > 0 && (to < self.next_entid || (to.is_tx() && to <= self.tx.0));
+                    if !exists {
+                        return self.refuse(*form, format!("there is no entity {to} to refer to"));
+                    }
                 }
             }
         }
         Ok(())
+    }
+
+    /// Whether db-before can say nothing of an entity.
+    fn is_new(&self, e: Entid) -> bool {
+        e >= self.db.0.next_entid && !(e.is_tx() && e < self.tx.0)
     }
 
     /// The values that db-before has in a cell, as far as they matter.
@@ -283,13 +333,13 @@ impl<'a> Checker<'a> {
         attribute: &Attribute,
         cell: &Cell,
     ) -> Result<Vec<Value>> {
-        if e >= self.db.0.next_entid && !(e.is_tx() && e < self.tx.0) {
-            return Ok(Vec::new());
-        }
         if !attribute.is_many() || cell.clear.is_some() {
             return self.values(e, attribute.id).await;
         }
         let mut values = Vec::new();
+        if self.is_new(e) {
+            return Ok(values);
+        }
         for value in cell.adds.keys().chain(cell.retracts.keys()) {
             let components = Components::all().e(e).a(attribute.id).v(value.clone());
             if self
@@ -304,7 +354,10 @@ impl<'a> Checker<'a> {
         Ok(values)
     }
 
-    async fn values(&self, e: Entid, a: Entid) -> Result<Vec<Value>> {
+    pub(super) async fn values(&self, e: Entid, a: Entid) -> Result<Vec<Value>> {
+        if self.is_new(e) {
+            return Ok(Vec::new());
+        }
         let range = Range::prefix(Components::all().e(e).a(a));
         Ok(self
             .db
@@ -417,7 +470,7 @@ impl<'a> Checker<'a> {
             if tables.is_empty() {
                 continue;
             }
-            let is_new = e >= self.db.0.next_entid && !(e.is_tx() && e < self.tx.0);
+            let is_new = self.is_new(e);
             // Facts about the entity before, by attribute; asked for only if a table is in doubt.
             let mut before: Option<BTreeMap<Entid, i64>> = is_new.then(BTreeMap::new);
             for table in tables {

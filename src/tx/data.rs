@@ -4,16 +4,18 @@
 //! operation on the other entity. Attributes are looked up in the schema of db-before, so that every value
 //! can be read as its attribute's type; entities stay unresolved.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use datomfusion_datalog::edn::{Edn, Form, Keyword, read_all};
 
+use super::functions::Expanded;
 use crate::datom::Entid;
 use crate::error::{Error, Result};
-use crate::schema::{Attribute, Schema};
-use crate::value::{Value, ValueType};
+use crate::schema::{Attribute, Schema, attrs, tuple};
+use crate::value::{Value, ValueType, excerpt};
 
 /// The forms of one transaction.
 #[derive(Clone, Debug, PartialEq)]
@@ -67,6 +69,12 @@ impl TxData {
     }
 }
 
+impl FromIterator<Edn> for TxData {
+    fn from_iter<I: IntoIterator<Item = Edn>>(forms: I) -> Self {
+        Self::new(forms.into_iter().map(Form::from).collect::<Vec<_>>())
+    }
+}
+
 /// A name for an entity that is valid inside one transaction.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TempId {
@@ -105,6 +113,8 @@ pub(super) enum Place {
 pub(super) enum Word {
     Value(Value),
     Ref(Place),
+    /// A tuple with references that are yet to be resolved; its elements are no tuples.
+    Tuple(Vec<Option<Word>>),
 }
 
 #[derive(Clone, Debug)]
@@ -131,18 +141,27 @@ pub(super) struct Operations {
 }
 
 /// Flattens the forms.
-pub(super) fn operations(data: &TxData, schema: &Schema) -> Result<Operations> {
+pub(super) fn operations(
+    data: &TxData,
+    expanded: &[Expanded<'_>],
+    schema: &Schema,
+) -> Result<Operations> {
     let mut flattener = Flattener {
         schema,
         out: Operations::default(),
         temps: HashMap::new(),
         form: 0,
     };
-    for (at, form) in data.forms.iter().enumerate() {
-        flattener.form = at;
-        flattener
-            .form(form)
-            .map_err(|reason| refused(data, at, reason))?;
+    for (form, at) in expanded {
+        flattener.form = *at;
+        flattener.form(form).map_err(|reason| {
+            // What a function answered does not stand in the data.
+            let reason = match form {
+                Cow::Borrowed(_) => reason,
+                Cow::Owned(form) => format!("{reason}, in {}", excerpt(&form.edn)),
+            };
+            refused(data, *at, reason)
+        })?;
     }
     Ok(flattener.out)
 }
@@ -176,6 +195,17 @@ struct Flattener<'a> {
 type Refusal<T> = std::result::Result<T, String>;
 
 const OPERATIONS: &str = ":db/add, :db/retract, :db/retractEntity and :db/cas";
+
+/// The operations that need no registered function.
+pub(super) const BUILT_IN: [&str; 7] = [
+    "db/add",
+    "db/retract",
+    "db/retractEntity",
+    "db/cas",
+    "db.fn/retractAttribute",
+    "db.fn/retractEntity",
+    "db.fn/cas",
+];
 
 impl Flattener<'_> {
     fn form(&mut self, form: &Form) -> Refusal<()> {
@@ -212,18 +242,18 @@ impl Flattener<'_> {
                 return Ok(());
             }
             ("db/retract", [e, a, v]) => {
-                let (place, attribute) = (self.place(e)?, self.forward(a)?);
+                let (place, attribute) = (self.place(e)?, self.changed(a)?);
                 let word = self.word(&attribute, v)?;
                 Action::Retract(place, attribute, Some(word))
             }
             ("db/retract" | "db.fn/retractAttribute", [e, a]) => {
-                Action::Retract(self.place(e)?, self.forward(a)?, None)
+                Action::Retract(self.place(e)?, self.changed(a)?, None)
             }
             ("db/retractEntity" | "db.fn/retractEntity", [e]) => {
                 Action::RetractEntity(self.place(e)?)
             }
             ("db/cas" | "db.fn/cas", [e, a, old, new]) => {
-                let (place, attribute) = (self.place(e)?, self.forward(a)?);
+                let (place, attribute) = (self.place(e)?, self.changed(a)?);
                 let old = self.optional(&attribute, old)?;
                 let new = self.optional(&attribute, new)?;
                 Action::Cas(place, attribute, old, new)
@@ -335,11 +365,24 @@ impl Flattener<'_> {
         ))
     }
 
-    fn forward(&self, key: &Form) -> Refusal<Arc<Attribute>> {
-        match self.attribute(key)? {
-            (attribute, false) => Ok(attribute),
-            (_, true) => Err("a reverse attribute can only be asserted".into()),
+    /// An attribute whose facts can be taken back one by one.
+    fn changed(&self, key: &Form) -> Refusal<Arc<Attribute>> {
+        let (attribute, reverse) = self.attribute(key)?;
+        if reverse {
+            return Err("a reverse attribute can only be asserted".into());
         }
+        if let Some(names) = &attribute.tuple_attrs {
+            let names: Vec<_> = names.iter().map(ToString::to_string).collect();
+            return Err(format!(
+                "{} is composed of {}; change those",
+                attribute.ident,
+                names.join(" and ")
+            ));
+        }
+        if attribute.id == attrs::ENSURE {
+            return Err(":db/ensure is never stored, so it can only be asserted".into());
+        }
+        Ok(attribute)
     }
 
     fn fresh(&mut self) -> Place {
@@ -439,7 +482,9 @@ impl Flattener<'_> {
         match self.word(&attribute, value)? {
             Word::Value(value) => Ok(Place::Lookup(attribute, value)),
             Word::Ref(Place::Entid(entid)) => Ok(Place::Lookup(attribute, Value::Ref(entid))),
-            Word::Ref(_) => Err("the value of a lookup ref must be known before".into()),
+            Word::Ref(_) | Word::Tuple(_) => {
+                Err("the value of a lookup ref must be known before".into())
+            }
         }
     }
 
@@ -500,16 +545,14 @@ impl Flattener<'_> {
                     .map(Word::Ref)
                     .map_err(|reason| format!("{} is a reference: {reason}", attribute.ident)),
             },
-            ValueType::Tuple => self.tuple(attribute, value).map(Word::Value),
+            ValueType::Tuple => self.tuple(attribute, value),
             value_type => Value::from_edn(&value.edn, value_type)
                 .map(Word::Value)
                 .map_err(|reason| format!("{}: {reason}", attribute.ident)),
         }
     }
 
-    fn tuple(&mut self, attribute: &Attribute, value: &Form) -> Refusal<Value> {
-        const BYTES_MAX: usize = 1024;
-        const ELEMENTS_MAX: usize = 8;
+    fn tuple(&mut self, attribute: &Attribute, value: &Form) -> Refusal<Word> {
         let ident = &attribute.ident;
         let Edn::Vector(items) = &value.edn else {
             return Err(format!(
@@ -517,60 +560,33 @@ impl Flattener<'_> {
                 value.edn
             ));
         };
-        let types: Vec<ValueType> = match &attribute.tuple_types {
-            Some(types) => types
-                .iter()
-                .map(|name| {
-                    ValueType::ALL
-                        .into_iter()
-                        .find(|t| Keyword::qualified("db.type", t.name()) == *name)
-                        .ok_or_else(|| format!("{ident}: {name} is no type"))
-                })
-                .collect::<Refusal<_>>()?,
-            // The tuples that describe tuples are made of keywords.
-            None => vec![ValueType::Keyword],
-        };
-        let homogeneous = types.len() == 1;
-        if items.len() < 2 && attribute.id >= Entid::FIRST_USER
-            || items.len() > ELEMENTS_MAX
-            || (!homogeneous && items.len() != types.len())
-        {
-            let expected = if homogeneous {
-                "2 to 8".into()
-            } else {
-                types.len().to_string()
+        let types = tuple::element_types(attribute, items.len())?;
+        let mut words = Vec::with_capacity(items.len());
+        for (at, (item, value_type)) in items.iter().zip(types).enumerate() {
+            let word = match (&item.edn, value_type) {
+                (Edn::Nil, _) => Ok(None),
+                (_, ValueType::Ref) => self.place(item).map(|place| Some(Word::Ref(place))),
+                (edn, _) => Value::from_edn(edn, value_type).map(|value| Some(Word::Value(value))),
             };
-            return Err(format!(
-                "{ident}: a tuple of {expected} elements, got {}",
-                items.len()
-            ));
+            words.push(word.map_err(|reason| format!("{ident}, element {at}: {reason}"))?);
         }
-        let elements: Vec<Option<Value>> = items
-            .iter()
-            .enumerate()
-            .map(|(at, item)| {
-                if item.edn == Edn::Nil {
-                    return Ok(None);
-                }
-                let value_type = types[if homogeneous { 0 } else { at }];
-                if value_type == ValueType::Ref {
-                    return match self.place(item)? {
-                        Place::Entid(entid) => Ok(Some(Value::Ref(entid))),
-                        _ => Err(format!(
-                            "{ident}: a reference in a tuple must be an id or an ident"
-                        )),
-                    };
-                }
-                Value::from_edn(&item.edn, value_type)
-                    .map(Some)
-                    .map_err(|reason| format!("{ident}, element {at}: {reason}"))
-            })
-            .collect::<Refusal<_>>()?;
-        let tuple = Value::Tuple(elements.into());
-        if tuple.logical_bytes() > BYTES_MAX {
-            return Err(format!("{ident}: a tuple has at most {BYTES_MAX} bytes"));
+        if words.iter().all(Option::is_none) {
+            return Err(format!("{ident}: a tuple of nothing but nil is no value"));
         }
-        Ok(tuple)
+        let unresolved =
+            |word: &Word| matches!(word, Word::Ref(place) if !matches!(place, Place::Entid(_)));
+        let known = words.iter().map(|word| match word {
+            Some(Word::Value(value)) => Some(value.clone()),
+            Some(Word::Ref(Place::Entid(entid))) => Some(Value::Ref(*entid)),
+            // References take the same room whatever they refer to.
+            Some(Word::Ref(_) | Word::Tuple(_)) => Some(Value::Ref(Entid::default())),
+            None => None,
+        });
+        let known = tuple::tuple(ident, known.collect())?;
+        if words.iter().flatten().any(unresolved) {
+            return Ok(Word::Tuple(words));
+        }
+        Ok(Word::Value(known))
     }
 }
 

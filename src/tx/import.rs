@@ -10,13 +10,13 @@ use std::sync::Arc;
 use datomfusion_datalog::edn::Keyword;
 
 use super::check::Checked;
-use super::{TxReport, widen_scales};
+use super::{TransactionFunctions, TxReport, widen_scales};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::Db;
 use crate::db::stats::table_of;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range};
-use crate::schema::{Attribute, Schema, attrs};
+use crate::schema::{Attribute, Schema, attrs, tuple};
 use crate::value::Value;
 
 /// Facts about new entities, ready to be committed by
@@ -48,16 +48,16 @@ impl Import {
         Ok(self.schema.require(&Keyword::new(ident))?.id)
     }
 
-    /// Adds one new entity with these facts.
+    /// Adds one new entity with these facts, and with the composite tuples that follow from them.
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if a value has not its attribute's type, or an attribute of cardinality one is
-    /// given twice. Nothing of the entity is added then.
+    /// [`Error::Invalid`] if a value has not its attribute's type, an attribute of cardinality one is
+    /// given twice, or a composite is given. Nothing of the entity is added then.
     pub fn entity(&mut self, facts: impl IntoIterator<Item = (Entid, Value)>) -> Result<()> {
         let start = self.facts.len();
         self.facts.extend(facts);
-        let checked = self.check(start);
+        let checked = self.check(start).and_then(|()| self.compose(start));
         match checked {
             Ok(()) => self.ends.push(self.facts.len()),
             Err(_) => self.facts.truncate(start),
@@ -89,6 +89,13 @@ impl Import {
                     "{ident}: expected a {expected}, got {value}"
                 )));
             }
+            tuple::check_value(attribute, value).map_err(Error::Invalid)?;
+            if attribute.tuple_attrs.is_some() || *a == attrs::ENSURE {
+                return Err(Error::invalid(format!(
+                    "{} is not imported: leave it out",
+                    attribute.ident
+                )));
+            }
             if at > 0 && row[at - 1].0 == *a && (!attribute.is_many() || row[at - 1].1 == *value) {
                 return Err(Error::invalid(format!(
                     "{} is given twice",
@@ -98,16 +105,55 @@ impl Import {
         }
         Ok(())
     }
+
+    /// Adds the composites of the last entity; its facts stay sorted by attribute.
+    fn compose(&mut self, start: usize) -> Result<()> {
+        let row = &self.facts[start..];
+        let value = |a: &Entid| row.iter().find(|(b, _)| a == b).map(|(_, v)| v.clone());
+        let mut composed = Vec::new();
+        for composite in self.schema.composites() {
+            let elements = composite.parts.iter().map(value).collect();
+            let tuple = composite.tuple(elements).map_err(Error::Invalid)?;
+            composed.extend(tuple.map(|tuple| (composite.attribute.id, tuple)));
+        }
+        if !composed.is_empty() {
+            self.facts.extend(composed);
+            self.facts[start..].sort_unstable();
+        }
+        Ok(())
+    }
+
+    /// Every value satisfies the predicates of its attribute.
+    fn judge(&self, functions: &TransactionFunctions) -> Result<()> {
+        let judged = self.schema.attributes().filter(|a| !a.preds.is_empty());
+        for attribute in judged {
+            for (_, value) in self.facts.iter().filter(|(a, _)| *a == attribute.id) {
+                for name in attribute.preds.iter() {
+                    let verdict = functions.judge_value(name, value);
+                    verdict.map_err(|reason| {
+                        Error::invalid(format!("{}: {reason}", attribute.ident))
+                    })?;
+                }
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Db {
     /// The value after an import.
-    pub(crate) async fn with_import(&self, import: &Import, now: i64) -> Result<TxReport> {
+    pub(crate) async fn with_import(
+        &self,
+        import: &Import,
+        functions: &TransactionFunctions,
+        now: i64,
+    ) -> Result<TxReport> {
         if !import.schema.facts().eq(self.schema().facts()) {
             return Err(Error::invalid(
                 "the schema has changed since the import began; begin anew",
             ));
         }
+        import.judge(functions)?;
         let tx = TxId::from_t(self.0.t + 1);
         let entities = i64::try_from(import.len()).unwrap_or(i64::MAX);
         let first = self.0.next_entid;
@@ -167,6 +213,7 @@ impl Db {
             forms: HashMap::new(),
             table_changes: tables,
             instant,
+            ensures: Vec::new(),
         };
         Ok(self.report(checked, schema, next_entid, HashMap::new()))
     }

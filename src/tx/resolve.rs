@@ -2,16 +2,17 @@
 //!
 //! A temporary id stands for an existing entity if one of its facts has a unique identity that the
 //! database knows; two temporary ids with the same identity stand for one entity. A reference can be an
-//! identity too, so this goes on in rounds until nothing changes.
+//! identity too, so this goes on in rounds until nothing changes. A composite names an entity that nothing
+//! else names, if all its parts are said.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use super::data::{Action, Operations, Place, TempId, TxData, Word, refused};
 use crate::datom::{Entid, TxId};
 use crate::db::Db;
 use crate::error::Result;
-use crate::schema::{Attribute, Unique};
+use crate::schema::{Attribute, Composite, Unique};
 use crate::value::Value;
 
 /// An operation on entities that are known.
@@ -86,7 +87,7 @@ struct Resolver<'a> {
     tx: TxId,
 }
 
-impl Resolver<'_> {
+impl<'a> Resolver<'a> {
     fn refuse<T>(&self, form: usize, reason: impl Into<String>) -> Result<T> {
         Err(refused(self.data, form, reason))
     }
@@ -103,48 +104,29 @@ impl Resolver<'_> {
                 _ => None,
             })
             .collect();
+        let parts = self.parts(operations);
         loop {
             let mut changed = false;
             let mut first: HashMap<(Entid, Identity), usize> = HashMap::new();
             for &(temp, attribute, word, form) in &identities {
-                let identity = match word {
-                    Word::Value(value) => Identity::Value(value.clone()),
-                    Word::Ref(place) => match self.known(place).await? {
-                        Some(e) => Identity::Value(Value::Ref(e)),
-                        None => match place {
-                            Place::Temp(other) => Identity::Temp(self.temps.root(*other)),
-                            _ => continue,
-                        },
-                    },
-                };
-                if let Identity::Value(value) = &identity
-                    && let Some(e) = self.holder(attribute.id, value).await?
-                {
-                    match self.temps.assign(temp, e) {
-                        Ok(news) => changed |= news,
-                        Err(other) => {
-                            return self.refuse(
-                                form,
-                                format!(
-                                    "a temporary id would be both entity {other} and entity {e}, \
-                                     which has {} {value}",
-                                    attribute.ident
-                                ),
-                            );
-                        }
-                    }
+                if let Some(identity) = self.identity(word).await? {
+                    changed |= self
+                        .identify(temp, attribute, identity, form, &mut first)
+                        .await?;
                 }
-                let other = *first.entry((attribute.id, identity)).or_insert(temp);
-                match self.temps.unite(temp, other) {
-                    Ok(news) => changed |= news,
-                    Err((left, right)) => {
-                        return self.refuse(
-                            form,
-                            format!(
-                                "two temporary ids share {} but are entities {left} and {right}",
-                                attribute.ident
-                            ),
-                        );
+            }
+            // What has no name of its own may be named by a composite of what is said about it.
+            if !changed {
+                for (temp, composed) in self.composed(&parts) {
+                    let Composed {
+                        attribute,
+                        words,
+                        form,
+                    } = composed;
+                    if let Some(identity) = self.identity(&Word::Tuple(words)).await? {
+                        changed |= self
+                            .identify(temp, attribute, identity, form, &mut first)
+                            .await?;
                     }
                 }
             }
@@ -152,6 +134,128 @@ impl Resolver<'_> {
                 return Ok(());
             }
         }
+    }
+
+    /// Takes it in that a temporary id has this value of a unique identity; whether that is news.
+    async fn identify(
+        &mut self,
+        temp: usize,
+        attribute: &Attribute,
+        identity: Identity,
+        form: usize,
+        first: &mut HashMap<(Entid, Identity), usize>,
+    ) -> Result<bool> {
+        let mut changed = false;
+        if let Identity::Value(value) = &identity
+            && let Some(e) = self.holder(attribute.id, value).await?
+        {
+            match self.temps.assign(temp, e) {
+                Ok(news) => changed |= news,
+                Err(other) => {
+                    return self.refuse(
+                        form,
+                        format!(
+                            "a temporary id would be both entity {other} and entity {e}, \
+                             which has {} {value}",
+                            attribute.ident
+                        ),
+                    );
+                }
+            }
+        }
+        let other = *first.entry((attribute.id, identity)).or_insert(temp);
+        match self.temps.unite(temp, other) {
+            Ok(news) => Ok(changed | news),
+            Err((left, right)) => self.refuse(
+                form,
+                format!(
+                    "two temporary ids share {} but are entities {left} and {right}",
+                    attribute.ident
+                ),
+            ),
+        }
+    }
+
+    /// What a word identifies, as far as it is known by now.
+    async fn identity(&mut self, word: &Word) -> Result<Option<Identity>> {
+        Ok(match word {
+            Word::Value(value) => Some(Identity::Value(value.clone())),
+            Word::Ref(place) => match (self.known(place).await?, place) {
+                (Some(e), _) => Some(Identity::Value(Value::Ref(e))),
+                (None, Place::Temp(other)) => Some(Identity::Temp(self.temps.root(*other))),
+                (None, _) => None,
+            },
+            Word::Tuple(words) => {
+                let mut elements = Vec::with_capacity(words.len());
+                for word in words {
+                    elements.push(match word {
+                        None => None,
+                        Some(word) => match Box::pin(self.identity(word)).await? {
+                            None => return Ok(None),
+                            known => known,
+                        },
+                    });
+                }
+                let values = elements.iter().map(|element| match element {
+                    None => Some(None),
+                    Some(Identity::Value(value)) => Some(Some(value.clone())),
+                    Some(_) => None,
+                });
+                match values.collect::<Option<Vec<_>>>() {
+                    Some(values) => Some(Identity::Value(Value::Tuple(values.into()))),
+                    None => Some(Identity::Tuple(elements)),
+                }
+            }
+        })
+    }
+
+    /// What is said of the parts of unique identities.
+    fn parts<'o>(&self, operations: &'o Operations) -> Vec<Part<'a, 'o>> {
+        let db: &'a Db = self.db;
+        let composites = db.schema().composites().iter();
+        let identities: Vec<_> = composites
+            .filter(|composite| composite.attribute.unique == Some(Unique::Identity))
+            .collect();
+        let mut parts = Vec::new();
+        for operation in &operations.list {
+            let Action::Add(Place::Temp(temp), a, word) = &operation.action else {
+                continue;
+            };
+            for composite in &identities {
+                if let Some(at) = composite.parts.iter().position(|part| *part == a.id) {
+                    parts.push(Part {
+                        temp: *temp,
+                        composite,
+                        at,
+                        word,
+                        form: operation.form,
+                    });
+                }
+            }
+        }
+        parts
+    }
+
+    /// The composites that are said whole about entities that nothing else has named, by temporary id.
+    fn composed(&mut self, parts: &[Part<'a, '_>]) -> Vec<(usize, Composed<'a>)> {
+        let mut found: BTreeMap<(usize, Entid), Composed<'a>> = BTreeMap::new();
+        for part in parts {
+            let (root, composite) = (self.temps.root(part.temp), part.composite);
+            if self.temps.entids[root].is_none() {
+                let entry = found.entry((root, composite.attribute.id));
+                let composed = entry.or_insert_with(|| Composed {
+                    attribute: &composite.attribute,
+                    words: vec![None; composite.parts.len()],
+                    form: part.form,
+                });
+                composed.words[part.at] = Some(part.word.clone());
+            }
+        }
+        found
+            .into_iter()
+            .filter(|(_, composed)| composed.words.iter().all(Option::is_some))
+            .map(|((temp, _), composed)| (temp, composed))
+            .collect()
     }
 
     /// Gives new entities their ids, in the order in which they first appear.
@@ -231,6 +335,16 @@ impl Resolver<'_> {
         match word {
             Word::Value(value) => Ok(value),
             Word::Ref(place) => Ok(Value::Ref(self.entity(&place, form).await?)),
+            Word::Tuple(words) => {
+                let mut elements = Vec::with_capacity(words.len());
+                for word in words {
+                    elements.push(match word {
+                        None => None,
+                        Some(word) => Some(Box::pin(self.value(word, form)).await?),
+                    });
+                }
+                Ok(Value::Tuple(elements.into()))
+            }
         }
     }
 
@@ -285,6 +399,25 @@ pub(super) async fn holder(
 enum Identity {
     Value(Value),
     Temp(usize),
+    /// A tuple with elements that are not known yet.
+    Tuple(Vec<Option<Identity>>),
+}
+
+/// What is said of a part of a composite.
+struct Part<'a, 'o> {
+    temp: usize,
+    composite: &'a Composite,
+    /// Which element it is.
+    at: usize,
+    word: &'o Word,
+    form: usize,
+}
+
+/// A composite as its parts say it.
+struct Composed<'a> {
+    attribute: &'a Attribute,
+    words: Vec<Option<Word>>,
+    form: usize,
 }
 
 /// Temporary ids in classes, each class with its entity once that is known.

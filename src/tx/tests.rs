@@ -1,0 +1,62 @@
+//! Claims about transactions, and what several of their tests share.
+
+mod composites;
+mod ensures;
+mod functions;
+mod speculation;
+
+use futures::TryStreamExt;
+
+use crate::datom::{Datom, Entid};
+use crate::edn::{Keyword, read_all};
+use crate::index::{Components, Index};
+use crate::schema::{EntityRef, LookupRef};
+use crate::value::Value;
+use crate::{BranchName, Connection, Db, Error, Seeded, Store, TxData, TxReport};
+
+/// A new database in memory, with what one transaction says.
+async fn database(schema: &str) -> Connection {
+    let store = Store::memory();
+    let connection = Connection::create_in(&store, BranchName::default(), Seeded::new(7)).await;
+    let connection = connection.unwrap();
+    transact(&connection, schema).await;
+    connection
+}
+
+async fn transact(connection: &Connection, text: &str) -> TxReport {
+    match connection.transact(&TxData::parse(text).unwrap()).await {
+        Ok(report) => report,
+        Err(error) => panic!("{error}\nin {text}"),
+    }
+}
+
+/// The reason for which a transaction is refused.
+async fn refused(connection: &Connection, text: &str) -> String {
+    match connection.transact(&TxData::parse(text).unwrap()).await {
+        Ok(report) => panic!("accepted as t={}: {text}", report.t),
+        Err(Error::Transaction { reason, .. }) => reason,
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+async fn all(db: &Db, index: Index) -> Vec<Datom> {
+    let datoms = db.datoms(index, Components::all()).unwrap();
+    datoms.try_collect().await.unwrap()
+}
+
+/// The values of an attribute, with their entities.
+async fn values(db: &Db, ident: &str) -> Vec<(Entid, String)> {
+    let a = db.schema().entid(&Keyword::new(ident)).unwrap();
+    let datoms = db.datoms(Index::Aevt, Components::all().a(a)).unwrap();
+    let datoms: Vec<Datom> = datoms.try_collect().await.unwrap();
+    let shown = datoms
+        .into_iter()
+        .map(|datom| (datom.e, datom.v.to_string()));
+    shown.collect()
+}
+
+async fn lookup(db: &Db, ident: &str, value: Value) -> Option<Entid> {
+    let attribute = Keyword::new(ident);
+    let lookup = LookupRef { attribute, value };
+    db.entid(&EntityRef::Lookup(lookup)).await.unwrap()
+}
