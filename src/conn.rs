@@ -1,11 +1,15 @@
 //! A live branch: the newest value, and the way to change it.
 //!
 //! Above [`tx`](crate::tx); the only floor that changes shared state. What a writer does, and what it does
-//! when another was faster, is in [`writer`].
+//! when another was faster, is in [`writer`]; [`branch`] makes and deletes branches, [`log`] walks their
+//! commits, and [`merge`] brings the changes of one into another.
 //!
 //! **Invariant.** [`Connection::db`] never goes back: each value it hands out is at least as new as the
 //! one before, and as the newest commit made through this connection.
 
+mod branch;
+mod log;
+mod merge;
 mod writer;
 
 use std::fmt;
@@ -15,10 +19,15 @@ use crate::db::head::Head;
 use crate::db::{Db, head_object};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::id::BranchName;
-use crate::node::Loader;
+use crate::id::{BranchName, PackId};
+use crate::node::{Loader, NodeWriter};
 use crate::store::{HeadVersion, Store};
 
+pub use self::branch::{Branch, Branches};
+pub use self::log::{Commit, commit_graph};
+pub use self::merge::{
+    Conflict, ConflictKind, MergeOutcome, MergeReport, MergeStrategy, Resolution,
+};
 use self::writer::Writer;
 
 /// A branch that can be read and written. Clones share one writer.
@@ -173,6 +182,13 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Connection").field(&self.db()).finish()
     }
+}
+
+/// A writer of nodes into packs with new names.
+fn node_writer(loader: &Arc<Loader>, environment: &Arc<dyn Environment>) -> NodeWriter {
+    let environment = Arc::clone(environment);
+    let names = Box::new(move || PackId(environment.random()));
+    NodeWriter::new(Arc::clone(loader), names)
 }
 
 async fn read_head(loader: &Arc<Loader>, branch: &BranchName) -> Result<Newest> {

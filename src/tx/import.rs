@@ -168,7 +168,7 @@ impl Db {
             table_changes: tables,
             instant,
         };
-        Ok(self.report(checked, schema, next_entid, HashMap::new()))
+        Ok(self.report(checked, schema, next_entid, HashMap::new(), Vec::new()))
     }
 
     /// No new value of a unique attribute occurs twice, or is there already.
