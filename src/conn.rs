@@ -210,3 +210,6 @@ async fn decode_head(
     let db = Db::from_head(Arc::clone(loader), head).await?;
     Ok(Newest { db, version })
 }
+
+#[cfg(test)]
+mod fixture;

@@ -128,12 +128,9 @@ impl Branches {
                 Swap::Other(Some((found, version))) => {
                     let there = self.decode(&found, name)?;
                     if there.deleted.is_none() {
-                        return Err(Error::DatabaseExists {
-                            location: self.store.location().to_owned(),
-                            branch: name.clone(),
-                        });
+                        return Err(self.exists(name));
                     }
-                    if there.database == head.database && there.gc_epoch != epoch {
+                    if there.database == head.database && there.gc_epoch > epoch {
                         return Err(collected(at));
                     }
                     head.generation = there.generation + 1;
@@ -215,6 +212,9 @@ impl Branches {
             return Ok(());
         }
         let (head, version) = self.live(from).await?;
+        if self.live(to).await.is_ok() {
+            return Err(self.exists(to));
+        }
         let loader = Arc::new(Loader::new(self.store.clone()));
         let db = Db::from_head(loader, head.clone()).await?;
         let expected = head.commit;
@@ -230,6 +230,13 @@ impl Branches {
             expected,
             actual: now.commit,
         })
+    }
+
+    fn exists(&self, name: &BranchName) -> Error {
+        Error::DatabaseExists {
+            location: self.store.location().to_owned(),
+            branch: name.clone(),
+        }
     }
 
     /// Makes a head a tombstone; `false` if it is no longer the one of that version.
@@ -448,3 +455,6 @@ fn busy(name: &BranchName) -> Error {
         "branch {name} was changed by others every time; try again"
     ))
 }
+
+#[cfg(test)]
+mod tests;

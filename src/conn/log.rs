@@ -342,3 +342,6 @@ async fn joints(db: &Db, fork: u64, last: u64, other: &Db, other_last: u64) -> R
     }
     Ok(joints)
 }
+
+#[cfg(test)]
+mod tests;

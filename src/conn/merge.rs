@@ -17,8 +17,6 @@
 
 mod cells;
 mod ids;
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -365,3 +363,6 @@ impl fmt::Debug for MergeStrategy {
         })
     }
 }
+
+#[cfg(test)]
+mod tests;
