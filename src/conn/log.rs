@@ -19,7 +19,7 @@ use std::ops::{Bound, RangeBounds};
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
-use crate::datom::TxId;
+use crate::datom::{Entid, TxId};
 use crate::db::Db;
 use crate::db::commit::{OtherParent, Pending, Renumbered};
 use crate::error::{Error, Result};
@@ -263,6 +263,8 @@ pub(super) struct Joint {
     pub(super) of: u64,
     /// The entities that it brought, as the other chain calls them and as the taker does.
     pub(super) renumbered: Vec<Renumbered>,
+    /// Where the taker stayed as it was although the other chain differs.
+    pub(super) kept: Vec<(Entid, Entid)>,
 }
 
 /// A common ancestor, by a chain that has it.
@@ -334,6 +336,7 @@ async fn joints(db: &Db, fork: u64, last: u64, other: &Db, other_last: u64) -> R
                         at: recorded.commit.id.t,
                         of: t.min(other_last),
                         renumbered: parent.renumbered,
+                        kept: parent.kept,
                     });
                 }
             }

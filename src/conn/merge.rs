@@ -331,6 +331,7 @@ impl Merge {
             other_parents: vec![OtherParent {
                 commit: newest,
                 renumbered: merger.ids.runs(),
+                kept: merger.kept.into_iter().collect(),
             }],
         };
         let origin = TxData::parse(&format!("[[:db/merge \"{} {newest}\"]]", theirs.branch()));

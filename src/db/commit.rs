@@ -37,6 +37,8 @@ pub(crate) struct OtherParent {
     pub(crate) commit: CommitId,
     /// The entities of that line whose ids are known by this merge, in the order of their ids there.
     pub(crate) renumbered: Vec<Renumbered>,
+    /// The attributes of entities on which this line stayed as it was although the other one differs.
+    pub(crate) kept: Vec<(Entid, Entid)>,
 }
 
 /// Entities with successive ids on both lines.
@@ -60,6 +62,11 @@ impl OtherParent {
             out.zigzag(run.to.0);
             out.varint(run.count);
         }
+        out.count(self.kept.len());
+        for (e, a) in &self.kept {
+            out.zigzag(e.0);
+            out.zigzag(a.0);
+        }
     }
 
     fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
@@ -80,7 +87,15 @@ impl OtherParent {
                 ))
             })
             .collect::<Result<_, _>>()?;
-        Ok(Self { commit, renumbered })
+        let cells = input.count(2)?;
+        let kept = (0..cells)
+            .map(|_| Ok((Entid(input.zigzag()?), Entid(input.zigzag()?))))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            commit,
+            renumbered,
+            kept,
+        })
     }
 }
 
@@ -113,7 +128,7 @@ impl Pending {
             instant: input.zigzag()?,
             nonce: input.array()?,
             other_parents: {
-                let count = input.count(1 + CommitHash::LEN + 1)?;
+                let count = input.count(1 + CommitHash::LEN + 2)?;
                 (0..count)
                     .map(|_| OtherParent::decode(input))
                     .collect::<Result<_, _>>()?
@@ -136,6 +151,11 @@ impl Pending {
                 hasher.update(&run.from.0.to_le_bytes());
                 hasher.update(&run.to.0.to_le_bytes());
                 hasher.update(&run.count.to_le_bytes());
+            }
+            hasher.update(&(other.kept.len() as u64).to_le_bytes());
+            for (e, a) in &other.kept {
+                hasher.update(&e.0.to_le_bytes());
+                hasher.update(&a.0.to_le_bytes());
             }
         }
         hasher.update(&self.t.to_le_bytes());

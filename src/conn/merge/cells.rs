@@ -23,7 +23,8 @@ use crate::value::{Value, ValueType};
 /// Values of one cell, in ids of ours.
 type Values = BTreeSet<Value>;
 
-/// The last word of theirs on each value of a cell, in its own ids.
+/// The last word of theirs on each value of a cell, in its own ids. None are given for a cell that is only
+/// known to differ.
 type Said = BTreeMap<Value, bool>;
 
 /// A merge while it is decided.
@@ -41,6 +42,8 @@ pub(super) struct Merger<'a> {
     /// What the merge will say, by (e, a, v).
     changes: BTreeMap<(Entid, Entid, Value), bool>,
     pub(super) conflicts: Vec<(Conflict, Resolution)>,
+    /// Where ours stays although theirs differs.
+    pub(super) kept: BTreeSet<(Entid, Entid)>,
     /// Whether an entity was at the base and is no longer on ours.
     gone: BTreeMap<Entid, bool>,
 }
@@ -68,6 +71,11 @@ impl<'a> Merger<'a> {
                     .insert(datom.v, datom.added);
             }
         }
+        // Theirs may differ from the base without a word since: it took the base, and kept some of its own.
+        let later = kinship.into_theirs.iter().filter(|joint| joint.at > since);
+        for (e, a) in later.flat_map(|joint| &joint.kept).filter(|_| base_is_ours) {
+            touched.entry(*e).or_default().entry(*a).or_default();
+        }
         Ok(Self {
             ids: Ids::new(ours, theirs, kinship).await?,
             ours,
@@ -79,6 +87,7 @@ impl<'a> Merger<'a> {
             touched,
             changes: BTreeMap::new(),
             conflicts: Vec::new(),
+            kept: BTreeSet::new(),
             gone: BTreeMap::new(),
         })
     }
@@ -93,6 +102,11 @@ impl<'a> Merger<'a> {
             }
         }
         self.merge_schema();
+        // How the rest compares is not known while the schema is in doubt.
+        let in_doubt = |(_, resolution): &(Conflict, Resolution)| *resolution == Resolution::Refuse;
+        if self.conflicts.iter().any(in_doubt) {
+            return Ok(Vec::new());
+        }
         for (e, cells) in &touched {
             for (a, said) in cells.iter().filter(|(a, _)| !describes(**a)) {
                 self.cell(*e, *a, said).await?;
@@ -199,8 +213,8 @@ impl<'a> Merger<'a> {
             return Ok(());
         };
         if attribute.is_many() {
-            for (value, added) in said {
-                self.member(e, &attribute, a, value, *added).await?;
+            for (value, mine, added) in self.members(e, a, said).await? {
+                self.member(e, a, &attribute, value, mine, added).await?;
             }
             return Ok(());
         }
@@ -226,6 +240,9 @@ impl<'a> Merger<'a> {
         }
         // Raised by writing; what needs fewer digits fits as well.
         let take = if my_a == attrs::SCALE && !theirs.is_empty() && !ours.is_empty() {
+            if theirs < ours {
+                self.kept.insert((my_e, my_a));
+            }
             theirs > ours
         } else if ours == base && !blocked {
             true
@@ -247,43 +264,64 @@ impl<'a> Merger<'a> {
         Ok(())
     }
 
+    /// The values of a cell of cardinality many that may differ: as theirs knows each, as ours does, and
+    /// whether theirs has it.
+    async fn members(
+        &mut self,
+        e: Entid,
+        a: Entid,
+        said: &Said,
+    ) -> Result<Vec<(Option<Value>, Value, bool)>> {
+        let mut members = Vec::new();
+        for (value, added) in said {
+            members.push((Some(value.clone()), self.ids.take_value(value)?, *added));
+        }
+        if !said.is_empty() {
+            return Ok(members);
+        }
+        let theirs = values(self.theirs, e, a).await?;
+        for value in &theirs {
+            members.push((Some(value.clone()), self.ids.take_value(value)?, true));
+        }
+        for mine in self.base_values(e, a).await? {
+            let value = self.ids.known_there(&mine);
+            if value.as_ref().is_none_or(|value| !theirs.contains(value)) {
+                members.push((value, mine, false));
+            }
+        }
+        Ok(members)
+    }
+
     /// Decides one value of a cell of cardinality many.
     async fn member(
         &mut self,
         e: Entid,
-        attribute: &Attribute,
         a: Entid,
-        value: &Value,
+        attribute: &Attribute,
+        value: Option<Value>,
+        mine: Value,
         added: bool,
     ) -> Result<()> {
         let (my_e, my_a) = (self.ids.take(e)?, attribute.id);
-        let mine = self.ids.take_value(value)?;
-        let base = if self.ids.is_new(e) {
-            false
-        } else if self.base_is_ours {
-            holds(&self.base, my_e, my_a, &mine).await?
-        } else {
-            holds(&self.base, e, a, value).await?
+        let base = match &value {
+            _ if self.ids.is_new(e) => false,
+            _ if self.base_is_ours => holds(&self.base, my_e, my_a, &mine).await?,
+            Some(value) => holds(&self.base, e, a, value).await?,
+            None => false,
         };
         let ours = holds(self.ours, my_e, my_a, &mine).await?;
         if added == base || added == ours {
             return Ok(());
         }
-        let one = Values::from([value.clone()]);
-        let take = if added {
+        if added {
             check_type(attribute, &Values::from([mine.clone()]))?;
-            !self.blocked(e, &one).await?
-                || self.conflict(
-                    ConflictKind::Retracted,
-                    (my_e, my_a),
-                    [None, None, Some(&mine)],
-                )
-        } else {
-            true
-        };
-        if take {
-            self.changes.insert((my_e, my_a, mine), added);
+            let blocked = self.blocked(e, &value.into_iter().collect()).await?;
+            let of = [None, None, Some(&mine)];
+            if blocked && !self.conflict(ConflictKind::Retracted, (my_e, my_a), of) {
+                return Ok(());
+            }
         }
+        self.changes.insert((my_e, my_a, mine), added);
         Ok(())
     }
 
@@ -291,8 +329,7 @@ impl<'a> Merger<'a> {
     async fn retracted_by_theirs(&mut self, e: Entid, cells: &BTreeMap<Entid, Said>) -> Result<()> {
         let retracts = cells
             .values()
-            .flat_map(BTreeMap::values)
-            .any(|added| !added);
+            .any(|said| said.is_empty() || said.values().any(|added| !added));
         if !retracts || self.ids.is_new(e) || lives(self.theirs, e).await? {
             return Ok(());
         }
@@ -449,7 +486,11 @@ impl<'a> Merger<'a> {
         };
         let resolution = self.strategy.resolve(&conflict);
         self.conflicts.push((conflict, resolution));
-        resolution == Resolution::Theirs
+        let take = resolution == Resolution::Theirs;
+        if !take {
+            self.kept.insert((e, a));
+        }
+        take
     }
 
     fn replace(&mut self, e: Entid, a: Entid, ours: &Values, theirs: &Values) {

@@ -115,29 +115,12 @@ impl Ids {
 
     /// A value of theirs in ids of ours, if they are all known.
     pub(super) fn known_value(&self, value: &Value) -> Option<Value> {
-        Some(match value {
-            Value::Ref(to) => Value::Ref(self.ours(*to)?),
-            Value::Tuple(elements) => {
-                let mut known = Vec::with_capacity(elements.len());
-                for element in elements.iter() {
-                    known.push(match element {
-                        Some(element) => Some(self.known_value(element)?),
-                        None => None,
-                    });
-                }
-                Value::Tuple(known.into())
-            }
-            // Written anew with ours, whatever becomes of the pack that it lies in.
-            Value::Large(large) => Value::Large(Arc::new(Large {
-                value_type: large.value_type,
-                prefix: large.prefix.clone(),
-                hash: large.hash,
-                len: large.len,
-                body: large.body.clone(),
-                location: None,
-            })),
-            value => value.clone(),
-        })
+        translated(value, &|e| self.ours(e))
+    }
+
+    /// A value of ours in ids of theirs, if they are all known.
+    pub(super) fn known_there(&self, value: &Value) -> Option<Value> {
+        translated(value, &|e| self.theirs(e))
     }
 
     /// A value of theirs in ids of ours.
@@ -187,6 +170,33 @@ impl Ids {
         let merge = self.merges.iter().find(|(of, _)| *of >= theirs.t());
         merge.map_or(self.tx, |(_, at)| TxId::from_t(*at))
     }
+}
+
+/// A value with other ids, if there is one for each.
+fn translated(value: &Value, translate: &dyn Fn(Entid) -> Option<Entid>) -> Option<Value> {
+    Some(match value {
+        Value::Ref(to) => Value::Ref(translate(*to)?),
+        Value::Tuple(elements) => {
+            let mut known = Vec::with_capacity(elements.len());
+            for element in elements.iter() {
+                known.push(match element {
+                    Some(element) => Some(translated(element, translate)?),
+                    None => None,
+                });
+            }
+            Value::Tuple(known.into())
+        }
+        // Written anew, whatever becomes of the pack that it lies in.
+        Value::Large(large) => Value::Large(Arc::new(Large {
+            value_type: large.value_type,
+            prefix: large.prefix.clone(),
+            hash: large.hash,
+            len: large.len,
+            body: large.body.clone(),
+            location: None,
+        })),
+        value => value.clone(),
+    })
 }
 
 /// The partner of an id in runs of pairs.

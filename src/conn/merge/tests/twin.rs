@@ -234,7 +234,15 @@ async fn check(two: &mut Two, into: usize) -> Option<MergeOutcome> {
         is_many,
     );
     let found = facts(all(&after, Index::Eavt).await, same);
-    assert_eq!(found, expected);
+    let differs: Vec<_> = found
+        .iter()
+        .filter(|(c, v)| expected.get(c) != Some(v))
+        .collect();
+    let lacks: Vec<_> = expected
+        .iter()
+        .filter(|(c, v)| found.get(c) != Some(v))
+        .collect();
+    assert_eq!(differs, lacks);
     let key = |c: &Conflict| format!("{c:?}");
     let found: BTreeSet<_> = report.conflicts.iter().map(|(c, _)| key(c)).collect();
     assert_eq!(
