@@ -1,12 +1,16 @@
 //! A live branch: the newest value, the way to change it, and word of its changes.
 //!
 //! Above [`tx`](crate::tx); the only floor that changes shared state. What a writer does, and what it does
-//! when another was faster, is in [`writer`]; who hears of it, in [`listen`].
+//! when another was faster, is in [`writer`]; who hears of it, in [`listen`]. [`branch`] makes and deletes
+//! branches, [`log`] walks their commits, and [`merge`] brings the changes of one into another.
 //!
 //! **Invariant.** [`Connection::db`] never goes back: each value it hands out is at least as new as the
 //! one before, and as the newest commit made through this connection.
 
+mod branch;
 mod listen;
+mod log;
+mod merge;
 mod writer;
 
 use std::fmt;
@@ -16,12 +20,17 @@ use crate::db::head::Head;
 use crate::db::{Db, head_object};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::id::BranchName;
-use crate::node::Loader;
+use crate::id::{BranchName, PackId};
+use crate::node::{Loader, NodeWriter};
 use crate::store::{HeadVersion, Store};
 use crate::tx::{TransactionFunctions, TxReport};
 
+pub use self::branch::{Branch, Branches};
 use self::listen::Listeners;
+pub use self::log::{Commit, commit_graph};
+pub use self::merge::{
+    Conflict, ConflictKind, MergeOutcome, MergeReport, MergeStrategy, Resolution,
+};
 use self::writer::Writer;
 
 /// A branch that can be read and written. Clones share one writer; each has its own functions.
@@ -194,6 +203,13 @@ impl fmt::Debug for Connection {
     }
 }
 
+/// A writer of nodes into packs with new names.
+fn node_writer(loader: &Arc<Loader>, environment: &Arc<dyn Environment>) -> NodeWriter {
+    let environment = Arc::clone(environment);
+    let names = Box::new(move || PackId(environment.random()));
+    NodeWriter::new(Arc::clone(loader), names)
+}
+
 async fn read_head(loader: &Arc<Loader>, branch: &BranchName) -> Result<Newest> {
     let store = loader.store();
     let (bytes, version) = store.head(branch).await?.ok_or_else(|| Error::NoDatabase {
@@ -213,3 +229,6 @@ async fn decode_head(
     let db = Db::from_head(Arc::clone(loader), head).await?;
     Ok(Newest { db, version })
 }
+
+#[cfg(test)]
+mod fixture;

@@ -75,6 +75,8 @@ pub(crate) struct Inner {
     pub(crate) t: u64,
     pub(crate) instant: i64,
     pub(crate) next_entid: Entid,
+    /// Transactions after this one were never committed.
+    pub(crate) speculative_after: Option<u64>,
     /// Only datoms of later transactions are seen.
     pub(crate) since: Option<u64>,
     /// Superseded datoms and retractions are seen too.
@@ -86,8 +88,8 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::NoDatabase`] if the branch does not exist; [`Error::Corrupt`], [`Error::NewerFormat`] and
-    /// [`Error::Store`] as they say.
+    /// [`Error::NoDatabase`] if the branch does not exist, [`Error::BranchDeleted`] if it no longer does;
+    /// [`Error::Corrupt`], [`Error::NewerFormat`] and [`Error::Store`] as they say.
     pub async fn open(store: &Store, branch: &BranchName) -> Result<Self> {
         Self::open_with(Arc::new(Loader::new(store.clone())), branch).await
     }
@@ -110,8 +112,15 @@ impl Db {
         Self::from_head(loader, head).await
     }
 
-    /// The newest value under a head.
+    /// The newest value under a head, which must be no tombstone.
     pub(crate) async fn from_head(loader: Arc<Loader>, head: Head) -> Result<Self> {
+        if let Some(deleted) = head.deleted {
+            return Err(Error::BranchDeleted {
+                location: loader.store().location().to_owned(),
+                branch: head.branch,
+                deleted,
+            });
+        }
         let checkpoint_schema = match &head.schema {
             Some(schema) => schema.clone(),
             None => load_schema(&loader, &head.checkpoint).await?,
@@ -135,6 +144,7 @@ impl Db {
             pending: head.pending.clone(),
             checkpoint_instant: head.checkpoint_instant,
             next_entid: head.next_entid,
+            speculative_after: None,
             loader,
             head,
             checkpoint_schema,
@@ -176,15 +186,17 @@ impl Db {
             t,
             instant,
             next_entid: parts.next_entid,
+            speculative_after: parts.speculative_after,
             since: None,
             history: false,
         }))
     }
 
-    /// The same value, reached from a newer head.
+    /// The same value, reached from a newer head that has committed all of it.
     pub(crate) fn with_head(&self, head: Arc<Head>) -> Self {
         Self(Arc::new(Inner {
             head,
+            speculative_after: None,
             ..Inner::clone(&self.0)
         }))
     }
@@ -369,6 +381,8 @@ pub(crate) struct Parts {
     /// The transactions of the tail.
     pub(crate) pending: Vec<Pending>,
     pub(crate) next_entid: Entid,
+    /// Transactions after this one were never committed.
+    pub(crate) speculative_after: Option<u64>,
 }
 
 /// Whether an attribute lies in AVET both in the trees of a checkpoint and under the schema of now.

@@ -1,6 +1,7 @@
 //! What can go wrong, told apart by what the caller can do about it.
 
 use crate::id::{BranchName, CommitId};
+use crate::value::Value;
 
 /// The result of an operation of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -33,6 +34,20 @@ pub enum Error {
         location: String,
         /// The branch that was asked for.
         branch: BranchName,
+    },
+
+    /// The branch was deleted. Restore it, or create a branch of that name.
+    #[error(
+        "branch {branch} at {location} was deleted at {}; restore it, or create a branch of that name",
+        Value::Instant(*.deleted)
+    )]
+    BranchDeleted {
+        /// The store, without secrets.
+        location: String,
+        /// The branch.
+        branch: BranchName,
+        /// When, in milliseconds since the epoch.
+        deleted: i64,
     },
 
     /// A database exists where one was to be created.

@@ -33,7 +33,10 @@ mod tx;
 mod value;
 mod wire;
 
-pub use conn::Connection;
+pub use conn::{
+    Branch, Branches, Commit, Conflict, ConflictKind, Connection, MergeOutcome, MergeReport,
+    MergeStrategy, Resolution, commit_graph,
+};
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::Term;
 pub use datomfusion_datalog::edn;

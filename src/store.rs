@@ -138,6 +138,12 @@ impl Store {
         &self.0.location
     }
 
+    /// Whether this and the other are handles of one store, as far as that can be told.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let shared = Arc::ptr_eq(&self.0, &other.0);
+        shared || (self.0.location == other.0.location && !self.0.location.starts_with("memory"))
+    }
+
     /// Whether writes are refused because the storage cannot take them.
     pub fn read_only(&self) -> bool {
         self.0.read_only

@@ -14,6 +14,7 @@ mod check;
 mod compose;
 mod data;
 mod ensure;
+mod facts;
 mod functions;
 mod import;
 mod resolve;
@@ -24,13 +25,14 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 pub use data::{TempId, TxData};
+pub(crate) use facts::{Fact, Facts};
 pub use functions::TransactionFunctions;
 pub use import::Import;
 
 use self::check::{Checked, Checker};
 use self::data::refused;
 use crate::datom::{Datom, Entid, TxId};
-use crate::db::commit::Pending;
+use crate::db::commit::{OtherParent, Pending};
 use crate::db::stats::table_of;
 use crate::db::tail::Tail;
 use crate::db::{Db, Inner, lies_in_avet};
@@ -106,11 +108,24 @@ impl Db {
                 "a view of history or since is no basis for a transaction",
             ));
         }
-        let t = self.0.t + 1;
-        let tx = TxId::from_t(t);
+        let tx = TxId::from_t(self.0.t + 1);
         let expanded = functions::expand(self, data, functions).await?;
         let operations = data::operations(data, &expanded, self.schema())?;
-        let mut resolution = resolve::resolve(self, data, operations, tx).await?;
+        let resolution = resolve::resolve(self, data, operations, tx).await?;
+        self.decide(data, functions, resolution, now, Vec::new())
+            .await
+    }
+
+    /// The value after resolved operations, which forms of `data` asked for.
+    async fn decide(
+        &self,
+        data: &TxData,
+        functions: &TransactionFunctions,
+        mut resolution: resolve::Resolution,
+        now: i64,
+        other_parents: Vec<OtherParent>,
+    ) -> Result<TxReport> {
+        let tx = TxId::from_t(self.0.t + 1);
         let next_entid = resolution.next_entid;
         let tempids = std::mem::take(&mut resolution.tempids);
         let checker = Checker::new(self, data, functions, tx, next_entid);
@@ -125,7 +140,13 @@ impl Db {
             sort_log(&mut checked.datoms);
         }
         let ensures = std::mem::take(&mut checked.ensures);
-        let mut report = self.report(checked, schema.map(Arc::new), next_entid, tempids);
+        let mut report = self.report(
+            checked,
+            schema.map(Arc::new),
+            next_entid,
+            tempids,
+            other_parents,
+        );
         report.must_checkpoint = demands.checkpoint;
         report.recount(filled).await?;
         ensure::ensure(self, &report.db_after, &ensures, data, functions).await?;
@@ -138,6 +159,7 @@ impl Db {
         schema: Option<Arc<Schema>>,
         next_entid: Entid,
         tempids: HashMap<TempId, Entid>,
+        other_parents: Vec<OtherParent>,
     ) -> TxReport {
         let tables = checked
             .table_changes
@@ -152,6 +174,7 @@ impl Db {
             t,
             instant,
             nonce: [0; 16],
+            other_parents,
             tables,
         };
         let schema = schema.unwrap_or_else(|| Arc::clone(self.schema()));
@@ -192,6 +215,7 @@ impl Db {
             t: pending.t,
             instant: pending.instant,
             next_entid,
+            speculative_after: inner.speculative_after.or(Some(inner.t)),
             ..Inner::clone(inner)
         }))
     }

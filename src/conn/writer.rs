@@ -14,7 +14,8 @@
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::{Connection, Newest, read_head};
+use super::merge::Merge;
+use super::{Connection, Newest, node_writer, read_head};
 use crate::datom::Entid;
 use crate::db::Db;
 use crate::db::checkpoint::checkpoint;
@@ -22,11 +23,11 @@ use crate::db::commit::{Checkpoint, Pending};
 use crate::db::head::Head;
 use crate::environment::Environment;
 use crate::error::{Error, Result};
-use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, PackId};
+use crate::id::{BranchName, CommitHash, CommitId, DatabaseId};
 use crate::index::TreeName;
-use crate::node::{Loader, NodeWriter};
+use crate::node::Loader;
 use crate::schema::{Schema, bootstrap_datoms};
-use crate::store::CasOutcome;
+use crate::store::{CasOutcome, HeadVersion};
 use crate::tree::Tree;
 use crate::tx::{Import, TransactionFunctions, TxData, TxReport};
 
@@ -44,19 +45,20 @@ pub(super) struct Writer {
 }
 
 /// A transaction that waits, and what became of it.
-struct Request {
+pub(super) struct Request {
     work: Work,
     outcome: Mutex<Option<Result<TxReport>>>,
 }
 
 /// What a request asks for.
-enum Work {
+pub(super) enum Work {
     Transact(TxData, TransactionFunctions),
     Import(Import, TransactionFunctions),
+    Merge(Arc<Merge>, TransactionFunctions),
 }
 
 impl Request {
-    fn new(work: Work) -> Arc<Self> {
+    pub(super) fn new(work: Work) -> Arc<Self> {
         Arc::new(Self {
             work,
             outcome: Mutex::default(),
@@ -110,7 +112,7 @@ impl Connection {
     }
 
     /// Queues a request and sees to it that it is settled.
-    async fn carry(&self, request: Arc<Request>) -> Result<TxReport> {
+    pub(super) async fn carry(&self, request: Arc<Request>) -> Result<TxReport> {
         if self.store().read_only() {
             return Err(Error::invalid(format!(
                 "{} is read-only",
@@ -165,34 +167,43 @@ impl Connection {
         let base_db = base.db.with_head(Arc::new(head));
         let (db, bytes) = Box::pin(self.build(&base_db)).await?;
         let expected = db.head_commit();
-        match self
-            .0
-            .loader
-            .store()
-            .cas_head(&self.0.branch, Some(&base.version), bytes)
-            .await
-        {
+        if self.swap(&base.version, db, bytes).await? {
+            return Ok(());
+        }
+        Err(Error::HeadMoved {
+            branch: self.0.branch.clone(),
+            expected,
+            actual: self.db().head_commit(),
+        })
+    }
+
+    /// Makes `db` the newest value if `base` still is; `false` if it is not.
+    pub(super) async fn install(&self, base: &Db, db: Db, bytes: bytes::Bytes) -> Result<bool> {
+        let _turn = self.0.writer.turn.lock().await;
+        let known = self.newest();
+        if known.db.0.head.generation != base.0.head.generation {
+            return Ok(false);
+        }
+        self.swap(&known.version, db, bytes).await
+    }
+
+    /// Swaps the head without a transaction; `false` if another writer came first.
+    async fn swap(&self, version: &HeadVersion, db: Db, bytes: bytes::Bytes) -> Result<bool> {
+        let store = self.0.loader.store();
+        match store.cas_head(&self.0.branch, Some(version), bytes).await {
             CasOutcome::Swapped(version) => {
                 self.advance(Newest { db, version }, Vec::new());
-                Ok(())
+                Ok(true)
             }
             CasOutcome::Failed(error) => Err(error),
             CasOutcome::Conflict | CasOutcome::Unknown(_) => {
                 let newest = read_head(&self.0.loader, &self.0.branch).await?;
-                let actual = newest.db.head_commit();
-                let mine = newest.db.0.head.generation == db.0.head.generation
-                    && newest.db.0.checkpoint == db.0.checkpoint;
+                let (now, mine) = (&newest.db.0.head, &db.0.head);
+                let mine = now.generation == mine.generation
+                    && now.commit == mine.commit
+                    && now.checkpoint == mine.checkpoint;
                 self.advance(newest, Vec::new());
-                let branch = self.0.branch.clone();
-                if mine {
-                    Ok(())
-                } else {
-                    Err(Error::HeadMoved {
-                        branch,
-                        expected,
-                        actual,
-                    })
-                }
+                Ok(mine)
             }
         }
     }
@@ -273,6 +284,9 @@ impl Connection {
     fn settle_group(&self, newest: Newest, mut group: Vec<(Arc<Request>, TxReport)>) {
         for (_, report) in &mut group {
             report.db_after = report.db_after.with_head(Arc::clone(&newest.db.0.head));
+            if report.db_before.0.speculative_after.is_some() {
+                report.db_before = report.db_before.with_head(Arc::clone(&newest.db.0.head));
+            }
         }
         let reports = if self.0.listeners.is_empty() {
             Vec::new()
@@ -296,11 +310,17 @@ impl Connection {
         let (mut taken, mut reports): (Vec<_>, Vec<TxReport>) = (Vec::new(), Vec::new());
         while !open.is_empty() {
             let request = open.remove(0);
+            // A merge asks for commits, and the value after another transaction has none yet.
+            if matches!(request.work, Work::Merge(..)) && !reports.is_empty() {
+                open.insert(0, request);
+                break;
+            }
             let db = reports.last().map_or(base, |report| &report.db_after);
             let now = self.0.environment.now();
             let outcome = match &request.work {
                 Work::Transact(data, functions) => db.with_at(data, functions, now).await,
                 Work::Import(import, functions) => db.with_import(import, functions, now).await,
+                Work::Merge(merge, functions) => Box::pin(merge.apply(db, functions, now)).await,
             };
             match outcome {
                 Ok(report) => {
@@ -352,11 +372,7 @@ impl Connection {
 
     /// Merges the tail of a value into its trees; the value and its encoded head, its packs written.
     async fn build(&self, db: &Db) -> Result<(Db, bytes::Bytes)> {
-        let environment = Arc::clone(&self.0.environment);
-        let mut writer = NodeWriter::new(
-            Arc::clone(&self.0.loader),
-            Box::new(move || PackId(environment.random())),
-        );
+        let mut writer = node_writer(&self.0.loader, &self.0.environment);
         let head = checkpoint(db, &mut writer).await?;
         writer.finish().await?;
         let bytes = head
@@ -404,6 +420,7 @@ pub(super) async fn create(
         t: 0,
         instant: 0,
         nonce: environment.random(),
+        other_parents: Vec::new(),
         tables: Vec::new(),
     };
     let mut head = Head {
@@ -411,6 +428,7 @@ pub(super) async fn create(
         branch: branch.clone(),
         generation: 0,
         gc_epoch: 0,
+        deleted: None,
         commit: CommitId { t: 0, hash: none },
         checkpoint: Checkpoint::default(),
         checkpoint_commit: none,

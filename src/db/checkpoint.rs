@@ -15,7 +15,7 @@ use super::{Db, lies_in_avet};
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::CommitHash;
-use crate::index::{Components, Index, Range, TreeName};
+use crate::index::{Components, Edge, Index, Range, TreeName};
 use crate::node::NodeWriter;
 use crate::schema::Schema;
 use crate::tree::{self, Change, Tree};
@@ -74,7 +74,6 @@ async fn record_commits(
         let record = CommitRecord {
             hash: pending.hash(parent, &digest),
             pending: pending.clone(),
-            other_parents: Vec::new(),
             digest,
             covered: if last {
                 checkpoint.covered
@@ -88,6 +87,27 @@ async fn record_commits(
     }
     let edited = tree::edit(db.loader(), writer, &head.commits, &changes).await?;
     Ok((edited.tree, parent))
+}
+
+/// The tree of commits with nothing but those below `t`: that of a branch that leaves here.
+///
+/// Reads the records from `t` on, without their bodies.
+pub(crate) async fn commits_until(db: &Db, t: u64, writer: &mut NodeWriter) -> Result<Tree> {
+    let commits = &db.0.head.commits;
+    if t == 0 {
+        return Ok(Tree::empty(TreeName::Commits));
+    }
+    let from = Some(Edge {
+        at: Components::all().e(Entid(i64::try_from(t).unwrap_or(i64::MAX))),
+        inclusive: true,
+    });
+    let mut slices = tree_slices(db, commits, Range { from, to: None });
+    let mut later = Vec::new();
+    while let Some(slice) = slices.try_next().await? {
+        let rows = slice.rows.clone();
+        later.extend(rows.map(|row| Change::Delete(slice.leaf.datom(row))));
+    }
+    Ok(tree::edit(db.loader(), writer, commits, &later).await?.tree)
 }
 
 /// The seven trees with the tail in them.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
-use crate::id::{CommitHash, Location, NodeId, PackId};
+use crate::id::{CommitHash, CommitId, Location, NodeId, PackId};
 use crate::index::TreeName;
 use crate::tree::{Root, Tree};
 use crate::value::Value;
@@ -24,8 +24,90 @@ pub(crate) struct Pending {
     pub(crate) instant: i64,
     /// Makes the commit unique and salts the hashes of its datoms.
     pub(crate) nonce: [u8; 16],
+    /// Parents besides the commit before it: what a merge brought in.
+    pub(crate) other_parents: Vec<OtherParent>,
     /// The tables whose number of entities it changed, with the new number.
     pub(crate) tables: Vec<(Arc<str>, u64)>,
+}
+
+/// A commit of another line of commits, and what its entities are called on this one.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct OtherParent {
+    /// The commit.
+    pub(crate) commit: CommitId,
+    /// The entities of that line whose ids are known by this merge, in the order of their ids there.
+    pub(crate) renumbered: Vec<Renumbered>,
+    /// The attributes of entities on which this line stayed as it was although the other one differs.
+    pub(crate) kept: Vec<(Entid, Entid)>,
+}
+
+/// Entities with successive ids on both lines.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Renumbered {
+    /// The first id on the line that was merged.
+    pub(crate) from: Entid,
+    /// The first id on the line that took the merge.
+    pub(crate) to: Entid,
+    /// How many.
+    pub(crate) count: u64,
+}
+
+impl OtherParent {
+    fn encode(&self, out: &mut Writer) {
+        out.varint(self.commit.t);
+        out.raw(&self.commit.hash.0);
+        out.count(self.renumbered.len());
+        for run in &self.renumbered {
+            out.zigzag(run.from.0);
+            out.zigzag(run.to.0);
+            out.varint(run.count);
+        }
+        out.count(self.kept.len());
+        for (e, a) in &self.kept {
+            out.zigzag(e.0);
+            out.zigzag(a.0);
+        }
+    }
+
+    fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
+        let commit = CommitId {
+            t: input.varint()?,
+            hash: CommitHash(input.array()?),
+        };
+        let runs = input.count(3)?;
+        let renumbered = (0..runs)
+            .map(|_| {
+                let run = Renumbered {
+                    from: Entid(input.zigzag()?),
+                    to: Entid(input.zigzag()?),
+                    count: input.varint()?,
+                };
+                run.is_valid().then_some(run).ok_or(Malformed(
+                    "a merge renumbers what is no entity of a transaction",
+                ))
+            })
+            .collect::<Result<_, _>>()?;
+        let cells = input.count(2)?;
+        let kept = (0..cells)
+            .map(|_| Ok((Entid(input.zigzag()?), Entid(input.zigzag()?))))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            commit,
+            renumbered,
+            kept,
+        })
+    }
+}
+
+impl Renumbered {
+    /// Whether all its ids are such as transactions hand out.
+    fn is_valid(&self) -> bool {
+        let fits = |first: Entid| {
+            let end = first.0.checked_add_unsigned(self.count);
+            first >= Entid::FIRST_USER && end.is_some_and(|end| end <= Entid::TX0.0)
+        };
+        self.count > 0 && fits(self.from) && fits(self.to)
+    }
 }
 
 impl Pending {
@@ -33,6 +115,10 @@ impl Pending {
         out.varint(self.t);
         out.zigzag(self.instant);
         out.raw(&self.nonce);
+        out.count(self.other_parents.len());
+        for parent in &self.other_parents {
+            parent.encode(out);
+        }
         encode_tables(&self.tables, out);
     }
 
@@ -41,6 +127,12 @@ impl Pending {
             t: input.varint()?,
             instant: input.zigzag()?,
             nonce: input.array()?,
+            other_parents: {
+                let count = input.count(1 + CommitHash::LEN + 2)?;
+                (0..count)
+                    .map(|_| OtherParent::decode(input))
+                    .collect::<Result<_, _>>()?
+            },
             tables: decode_tables(input)?,
         })
     }
@@ -48,8 +140,24 @@ impl Pending {
     /// The hash over parents, `t`, instant, data and nonce.
     pub(crate) fn hash(&self, parent: CommitHash, digest: &[u8; 32]) -> CommitHash {
         let mut hasher = blake3::Hasher::new_derive_key("datomfusion 1 commit");
-        hasher.update(&1u32.to_le_bytes());
+        let parents = 1 + u32::try_from(self.other_parents.len()).unwrap_or(u32::MAX - 1);
+        hasher.update(&parents.to_le_bytes());
         hasher.update(&parent.0);
+        for other in &self.other_parents {
+            hasher.update(&other.commit.hash.0);
+            hasher.update(&other.commit.t.to_le_bytes());
+            hasher.update(&(other.renumbered.len() as u64).to_le_bytes());
+            for run in &other.renumbered {
+                hasher.update(&run.from.0.to_le_bytes());
+                hasher.update(&run.to.0.to_le_bytes());
+                hasher.update(&run.count.to_le_bytes());
+            }
+            hasher.update(&(other.kept.len() as u64).to_le_bytes());
+            for (e, a) in &other.kept {
+                hasher.update(&e.0.to_le_bytes());
+                hasher.update(&a.0.to_le_bytes());
+            }
+        }
         hasher.update(&self.t.to_le_bytes());
         hasher.update(&self.instant.to_le_bytes());
         hasher.update(digest);
@@ -121,8 +229,6 @@ pub(crate) struct CommitRecord {
     pub(crate) pending: Pending,
     /// Its hash.
     pub(crate) hash: CommitHash,
-    /// Parents besides the commit before it.
-    pub(crate) other_parents: Vec<CommitHash>,
     /// The digest of its data.
     pub(crate) digest: [u8; 32],
     /// Transactions `0..covered` lie in the trees of the last checkpoint at or before this commit.
@@ -214,10 +320,6 @@ impl CommitRecord {
         let mut out = Writer::new();
         self.pending.encode(&mut out);
         out.raw(&self.hash.0);
-        out.count(self.other_parents.len());
-        for parent in &self.other_parents {
-            out.raw(&parent.0);
-        }
         out.raw(&self.digest);
         out.varint(self.covered);
         out.u8(u8::from(self.checkpoint.is_some()));
@@ -249,10 +351,6 @@ impl CommitRecord {
     fn decode(input: &mut Reader<'_>) -> Result<Self, Malformed> {
         let pending = Pending::decode(input)?;
         let hash = CommitHash(input.array()?);
-        let parents = input.count(CommitHash::LEN)?;
-        let other_parents = (0..parents)
-            .map(|_| input.array().map(CommitHash))
-            .collect::<Result<_, _>>()?;
         let digest = input.array()?;
         let covered = input.varint()?;
         let checkpoint = match input.u8()? {
@@ -267,7 +365,6 @@ impl CommitRecord {
         Ok(Self {
             pending,
             hash,
-            other_parents,
             digest,
             covered,
             checkpoint,

@@ -40,6 +40,8 @@ pub(crate) struct Head {
     pub(crate) generation: u64,
     /// Counts the garbage collections that this head has seen.
     pub(crate) gc_epoch: u64,
+    /// When the branch was deleted, if it was: then this head is its tombstone, which keeps what it held.
+    pub(crate) deleted: Option<i64>,
     /// The newest commit.
     pub(crate) commit: CommitId,
     /// The trees.
@@ -73,6 +75,10 @@ impl Head {
         out.bytes(self.branch.as_str().as_bytes());
         out.varint(self.generation);
         out.varint(self.gc_epoch);
+        out.u8(u8::from(self.deleted.is_some()));
+        if let Some(deleted) = self.deleted {
+            out.zigzag(deleted);
+        }
         out.varint(self.commit.t);
         out.raw(&self.commit.hash.0);
         self.checkpoint.encode(&mut out);
@@ -142,6 +148,11 @@ impl Head {
             let branch = BranchName::try_new(input.text()?)
                 .map_err(|_| Malformed("its branch has no valid name"))?;
             let (generation, gc_epoch) = (input.varint()?, input.varint()?);
+            let deleted = match input.u8()? {
+                0 => None,
+                1 => Some(input.zigzag()?),
+                _ => return Err(Malformed("it is neither a branch nor a tombstone")),
+            };
             let commit = CommitId {
                 t: input.varint()?,
                 hash: CommitHash(input.array()?),
@@ -157,7 +168,7 @@ impl Head {
             }
             let schema = input.bytes()?;
             let next_entid = Entid(input.zigzag()?);
-            let count = input.count(18)?;
+            let count = input.count(20)?;
             let pending = (0..count)
                 .map(|_| Pending::decode(input))
                 .collect::<Result<Vec<_>, _>>()?;
@@ -171,6 +182,7 @@ impl Head {
                 branch,
                 generation,
                 gc_epoch,
+                deleted,
                 commit,
                 checkpoint,
                 checkpoint_commit,

@@ -274,7 +274,7 @@ mod tests {
                     datoms.push(datom(number % 3, number, t, holds[fact]));
                 }
                 datoms.sort_unstable_by(|left, right| TreeName::Log.order().compare(left, right));
-                let pending = Pending { t, instant: 0, nonce: [0; 16], tables: Vec::new() };
+                let pending = Pending { t, instant: 0, nonce: [0; 16], other_parents: Vec::new(), tables: Vec::new() };
                 tail = tail.extended(&datoms, &pending, in_avet);
                 log.extend(datoms);
                 let anew = Tail::new(log.clone(), Vec::new(), in_avet);

@@ -258,6 +258,7 @@ impl Db {
             log: log[..log.partition_point(|datom| datom.tx <= upto)].to_vec(),
             pending: pending[..pending.partition_point(|pending| pending.t <= t)].to_vec(),
             next_entid: inner.next_entid,
+            speculative_after: inner.speculative_after.filter(|after| t > *after),
         })
     }
 
@@ -309,6 +310,7 @@ impl Db {
                 .map(|record| record.pending.clone())
                 .collect(),
             next_entid: self.0.next_entid,
+            speculative_after: None,
         }))
     }
 

@@ -475,12 +475,11 @@ impl<'a> Checker<'a> {
             let mut before: Option<BTreeMap<Entid, i64>> = is_new.then(BTreeMap::new);
             for table in tables {
                 let key = (e, Arc::from(table));
+                // A merge brings attributes that db-before has not.
                 let in_table = |a: Entid| {
-                    self.db
-                        .schema()
-                        .attribute(a)
-                        .and_then(|a| table_of(&a.ident))
-                        == Some(table)
+                    let said = self.attributes.get(&a);
+                    let attribute = said.or_else(|| self.db.schema().attribute(a));
+                    attribute.and_then(|a| table_of(&a.ident)) == Some(table)
                 };
                 let added = of_entity
                     .iter()
