@@ -44,7 +44,7 @@ use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitId, DatabaseId};
 use crate::index::{Components, Index, Range};
 use crate::node::{Loader, Node};
-use crate::schema::{EntityRef, LookupRef, Schema, describes};
+use crate::schema::{Attribute, EntityRef, LookupRef, Schema, describes};
 use crate::store::Store;
 use crate::value::{Value, ValueType};
 
@@ -240,10 +240,25 @@ impl Db {
         self.0.since
     }
 
-    /// Whether AVET can answer for an attribute: what is indexed now may not have been when the trees
-    /// were built.
+    /// Whether AVET holds the facts of an attribute: whether it is indexed, unique or a reference.
     pub fn in_avet(&self, a: Entid) -> bool {
-        lies_in_avet(a, &self.0.schema, &self.0.checkpoint_schema)
+        let attribute = self.0.schema.attribute(a);
+        attribute.is_some_and(|attribute| attribute.in_avet())
+    }
+
+    /// Whether trees and tail have this range of AVET. A speculative value that turned an index on or off
+    /// has not, because only a commit builds it.
+    pub(crate) fn has_avet(&self, range: &Range) -> bool {
+        let (now, checkpoint) = (&self.0.schema, &self.0.checkpoint_schema);
+        let stands = |before: &Attribute| {
+            let after = now.attribute(before.id);
+            after.is_none_or(|after| after.in_avet() == before.in_avet())
+        };
+        Arc::ptr_eq(now, checkpoint)
+            || match range.attribute() {
+                Some(a) => checkpoint.attribute(a).is_none_or(|before| stands(before)),
+                None => checkpoint.attributes().all(|before| stands(before)),
+            }
     }
 
     /// The id of an entity, if it can be found.

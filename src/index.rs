@@ -302,6 +302,12 @@ impl Range {
         }
     }
 
+    /// The attribute that all datoms of the range have, if both ends name it.
+    pub(crate) fn attribute(&self) -> Option<Entid> {
+        let (from, to) = (self.from.as_ref()?, self.to.as_ref()?);
+        from.at.a.filter(|a| to.at.a == Some(*a))
+    }
+
     /// Where a datom lies: `Less` before the range, `Equal` inside, `Greater` behind.
     pub fn locate(&self, index: Index, datom: &Datom) -> Ordering {
         let side = |edge: &Edge| {

@@ -175,10 +175,10 @@ impl Db {
         next_entid: Entid,
     ) -> Self {
         let inner = &self.0;
+        let in_avet = |a| lies_in_avet(a, &schema, &inner.checkpoint_schema);
         let tail = if Arc::ptr_eq(&schema, &inner.schema) {
-            inner.tail.extended(datoms, &pending, |a| self.in_avet(a))
+            inner.tail.extended(datoms, &pending, in_avet)
         } else {
-            let in_avet = |a| lies_in_avet(a, &schema, &inner.checkpoint_schema);
             let log = [inner.tail.log(), datoms].concat();
             let commits = [inner.tail.pending(), std::slice::from_ref(&pending)].concat();
             Tail::new(log, commits, in_avet)

@@ -40,7 +40,7 @@ const ROUNDS_MAX: usize = 1000;
 pub(super) struct Writer {
     queue: Mutex<VecDeque<Arc<Request>>>,
     /// Held by the one that writes; holds what a writer that went away left behind.
-    turn: tokio::sync::Mutex<Option<Attempt>>,
+    pub(super) turn: tokio::sync::Mutex<Option<Attempt>>,
 }
 
 /// A transaction that waits, and what became of it.
@@ -76,7 +76,7 @@ impl Request {
 }
 
 /// A swap that was asked for and whose answer may have been lost.
-struct Attempt {
+pub(super) struct Attempt {
     commit: CommitId,
     group: Vec<(Arc<Request>, TxReport)>,
 }

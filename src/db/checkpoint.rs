@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use futures::stream::TryStreamExt;
 
-use super::Db;
 use super::commit::{Checkpoint, CommitRecord};
 use super::head::{Head, schema_node};
 use super::merge::tree_slices;
 use super::tail::{Delta, Net};
+use super::{Db, lies_in_avet};
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::CommitHash;
@@ -137,7 +137,7 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
 
     let moved = moved_in_avet(&db.0.schema, &db.0.checkpoint_schema);
     let mut avet = changes(tail.deltas(Index::Avet));
-    superseded.retain(|datom| db.in_avet(datom.a));
+    superseded.retain(|datom| lies_in_avet(datom.a, &db.0.schema, &db.0.checkpoint_schema));
     let mut history_avet = history(TreeName::HistoryAvet, superseded);
     for (a, gained) in moved {
         for (changes, from, to) in [

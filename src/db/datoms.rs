@@ -84,7 +84,8 @@ impl Db {
     ///
     /// Views of history and `since` have no counts in their trees and are scanned.
     pub(crate) async fn count(&self, index: Index, range: &Range) -> Result<u64> {
-        if self.0.since.is_some() || self.0.history || index == Index::Log {
+        let scanned = self.0.since.is_some() || self.0.history || index == Index::Log;
+        if scanned || (index == Index::Avet && !self.has_avet(range)) {
             let rows = self
                 .scan(index, range.clone())
                 .map_ok(|slice| slice.rows.len() as u64);

@@ -12,7 +12,7 @@ use super::Db;
 use super::tail::{Delta, Net};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
-use crate::index::{Index, Range, TreeName, TreeOrder};
+use crate::index::{Components, Index, Range, TreeName, TreeOrder};
 use crate::node::{Leaf, LeafBuilder, partition_point};
 use crate::tree::{Direction, LeafSlice, Scan, Tree};
 
@@ -29,6 +29,7 @@ impl Db {
     pub(crate) fn scan(&self, index: Index, range: Range) -> Slices {
         let all = match (index, self.0.history) {
             (Index::Log, _) => self.scan_log(range),
+            (Index::Avet, _) if !self.has_avet(&range) => self.scan_unindexed(range),
             (_, true) => self.scan_history(index, range),
             (_, false) => self.scan_current(index, range),
         };
@@ -38,6 +39,38 @@ impl Db {
                 .try_filter_map(move |slice| async move { Ok(later(&slice, since)) })
                 .boxed(),
         }
+    }
+
+    /// AVET where it has not been built: each attribute sorted from AEVT.
+    fn scan_unindexed(&self, range: Range) -> Slices {
+        let attributes = self.0.schema.attributes();
+        let wanted: Vec<_> = attributes
+            .filter(|attribute| attribute.in_avet())
+            .map(|attribute| attribute.id)
+            .filter(|a| range.attribute().is_none_or(|only| only == *a))
+            .collect();
+        let name = if self.0.history {
+            TreeName::HistoryAvet
+        } else {
+            TreeName::Avet
+        };
+        let state = (self.clone(), wanted.into_iter());
+        stream::try_unfold(state, move |(db, mut wanted)| {
+            let range = range.clone();
+            async move {
+                for a in wanted.by_ref() {
+                    let run = Range::prefix(Components::all().a(a));
+                    let mut facts = db.collect(Index::Aevt, &run).await?;
+                    facts.retain(|datom| range.locate(Index::Avet, datom).is_eq());
+                    facts.sort_unstable_by(|left, right| name.order().compare(left, right));
+                    if let Some(slice) = slice_of(&facts) {
+                        return Ok(Some((slice, (db, wanted))));
+                    }
+                }
+                Ok(None)
+            }
+        })
+        .boxed()
     }
 
     fn tree_scan(&self, name: TreeName, range: &Range) -> Slices {
