@@ -20,7 +20,7 @@ use crate::value::Value;
 /// What a transaction says last of each part of each entity; `None` if it takes the value back.
 type Said<'a> = HashMap<(Entid, Entid), Option<&'a Value>>;
 
-fn said_of<'a>(datoms: &'a [Datom], is_part: impl Fn(Entid) -> bool) -> Said<'a> {
+fn said_of(datoms: &[Datom], is_part: impl Fn(Entid) -> bool) -> Said<'_> {
     let mut said = Said::new();
     for datom in datoms.iter().filter(|datom| is_part(datom.a)) {
         let last = said.entry((datom.e, datom.a)).or_default();

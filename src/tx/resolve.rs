@@ -117,9 +117,13 @@ impl<'a> Resolver<'a> {
             }
             // What has no name of its own may be named by a composite of what is said about it.
             if !changed {
-                for (temp, composite, words, form) in self.composed(&parts) {
+                for (temp, composed) in self.composed(&parts) {
+                    let Composed {
+                        attribute,
+                        words,
+                        form,
+                    } = composed;
                     if let Some(identity) = self.identity(&Word::Tuple(words)).await? {
-                        let attribute = &composite.attribute;
                         changed |= self
                             .identify(temp, attribute, identity, form, &mut first)
                             .await?;
@@ -205,7 +209,7 @@ impl<'a> Resolver<'a> {
         })
     }
 
-    /// What is said of parts of unique identities: temporary id, composite, which element, value, form.
+    /// What is said of the parts of unique identities.
     fn parts<'o>(&self, operations: &'o Operations) -> Vec<Part<'a, 'o>> {
         let db: &'a Db = self.db;
         let composites = db.schema().composites().iter();
@@ -219,33 +223,38 @@ impl<'a> Resolver<'a> {
             };
             for composite in &identities {
                 if let Some(at) = composite.parts.iter().position(|part| *part == a.id) {
-                    parts.push((*temp, *composite, at, word, operation.form));
+                    parts.push(Part {
+                        temp: *temp,
+                        composite,
+                        at,
+                        word,
+                        form: operation.form,
+                    });
                 }
             }
         }
         parts
     }
 
-    /// The composites that are said whole about entities that nothing else has named.
-    fn composed(
-        &mut self,
-        parts: &[Part<'a, '_>],
-    ) -> Vec<(usize, &'a Composite, Vec<Option<Word>>, usize)> {
-        let mut found: BTreeMap<(usize, Entid), (&Composite, Vec<Option<Word>>, usize)> =
-            BTreeMap::new();
-        for &(temp, composite, at, word, form) in parts {
-            let root = self.temps.root(temp);
+    /// The composites that are said whole about entities that nothing else has named, by temporary id.
+    fn composed(&mut self, parts: &[Part<'a, '_>]) -> Vec<(usize, Composed<'a>)> {
+        let mut found: BTreeMap<(usize, Entid), Composed<'a>> = BTreeMap::new();
+        for part in parts {
+            let (root, composite) = (self.temps.root(part.temp), part.composite);
             if self.temps.entids[root].is_none() {
                 let entry = found.entry((root, composite.attribute.id));
-                let (_, words, _) =
-                    entry.or_insert_with(|| (composite, vec![None; composite.parts.len()], form));
-                words[at] = Some(word.clone());
+                let composed = entry.or_insert_with(|| Composed {
+                    attribute: &composite.attribute,
+                    words: vec![None; composite.parts.len()],
+                    form: part.form,
+                });
+                composed.words[part.at] = Some(part.word.clone());
             }
         }
         found
             .into_iter()
-            .filter(|(_, (_, words, _))| words.iter().all(Option::is_some))
-            .map(|((temp, _), (composite, words, form))| (temp, composite, words, form))
+            .filter(|(_, composed)| composed.words.iter().all(Option::is_some))
+            .map(|((temp, _), composed)| (temp, composed))
             .collect()
     }
 
@@ -394,7 +403,22 @@ enum Identity {
     Tuple(Vec<Option<Identity>>),
 }
 
-type Part<'a, 'o> = (usize, &'a Composite, usize, &'o Word, usize);
+/// What is said of a part of a composite.
+struct Part<'a, 'o> {
+    temp: usize,
+    composite: &'a Composite,
+    /// Which element it is.
+    at: usize,
+    word: &'o Word,
+    form: usize,
+}
+
+/// A composite as its parts say it.
+struct Composed<'a> {
+    attribute: &'a Attribute,
+    words: Vec<Option<Word>>,
+    form: usize,
+}
 
 /// Temporary ids in classes, each class with its entity once that is known.
 #[derive(Debug)]

@@ -26,7 +26,7 @@ async fn transact(connection: &Connection, text: &str) -> Result<TxReport> {
 }
 
 /// What can be had without waiting for another commit.
-async fn heard(reports: &mut BoxStream<'static, Result<TxReport>>) -> Vec<Result<TxReport>> {
+fn heard(reports: &mut BoxStream<'static, Result<TxReport>>) -> Vec<Result<TxReport>> {
     let mut heard = Vec::new();
     while let Some(Some(report)) = tokio::task::unconstrained(reports.next()).now_or_never() {
         heard.push(report);
@@ -75,7 +75,7 @@ async fn every_commit_of_a_group_is_heard_once_and_no_refusal_is() {
     let done: Vec<_> = outcomes.iter().flatten().collect();
     assert_eq!(done.len(), 48);
     assert!(swaps < 10, "they were grouped: {swaps}");
-    let heard = heard(&mut reports).await;
+    let heard = heard(&mut reports);
     assert_eq!(heard.len(), 48);
     for (report, done) in heard.iter().flatten().zip(done) {
         assert_eq!((report.t, &report.tempids), (done.t, &done.tempids));
@@ -94,8 +94,8 @@ async fn a_listener_hears_what_came_after_it_and_the_end() {
     transact(&connection, "[{:n/id 3}]").await.unwrap();
     let ts =
         |heard: Vec<Result<TxReport>>| heard.into_iter().flatten().map(|r| r.t).collect::<Vec<_>>();
-    assert_eq!(ts(heard(&mut first).await), [3, 4]);
-    assert_eq!(ts(heard(&mut second).await), [4]);
+    assert_eq!(ts(heard(&mut first)), [3, 4]);
+    assert_eq!(ts(heard(&mut second)), [4]);
     drop(connection);
     assert!(first.next().await.is_none());
 }
@@ -112,10 +112,10 @@ async fn what_others_commit_is_heard_from_the_log() {
             .await
             .unwrap();
     }
-    assert!(heard(&mut reports).await.is_empty(), "nobody has looked");
+    assert!(heard(&mut reports).is_empty(), "nobody has looked");
     connection.sync().await.unwrap();
     connection.sync().await.unwrap();
-    let found = heard(&mut reports).await;
+    let found = heard(&mut reports);
     assert_eq!(found.len(), 300);
     agree(&connection.db(), &found, 2).await;
     // A commit that loses the race hears of the winner's before its own.
@@ -124,7 +124,7 @@ async fn what_others_commit_is_heard_from_the_log() {
     let own = transact(&connection, "[{:db/id \"it\" :n/id 1002}]")
         .await
         .unwrap();
-    let found = heard(&mut reports).await;
+    let found = heard(&mut reports);
     assert_eq!(found.len(), 3);
     agree(&connection.db(), &found, 302).await;
     assert_eq!(found[2].as_ref().unwrap().tempids, own.tempids);
@@ -143,7 +143,7 @@ async fn a_slow_listener_is_told_what_it_missed() {
         let done = join_all(texts.iter().map(|text| transact(&connection, text))).await;
         assert!(done.iter().all(Result::is_ok));
     }
-    let found = heard(&mut reports).await;
+    let found = heard(&mut reports);
     let Err(Error::ReportsMissed { from, to }) = &found[0] else {
         panic!("{:?}", found[0]);
     };
@@ -176,7 +176,7 @@ async fn racing_connections_hear_one_another_in_order() {
     join_all(work).await;
     for (connection, reports) in connections.iter().zip(&mut reports) {
         connection.sync().await.unwrap();
-        let found = heard(reports).await;
+        let found = heard(reports);
         assert_eq!(found.len(), 80);
         agree(&connection.db(), &found, 2).await;
     }
