@@ -248,7 +248,8 @@ impl Db {
             let demands = change::demands(old.map(|a| &**a), new).map_err(refuse)?;
             if demands.unused {
                 let range = Range::prefix(Components::all().a(e));
-                if self.first(Index::Aevt, &range).await?.is_some() {
+                let said = checked.datoms.iter().any(|d| d.a == e && d.added);
+                if said || self.first(Index::Aevt, &range).await?.is_some() {
                     return Err(refuse("an attribute in use cannot be retracted".into()));
                 }
             }

@@ -15,7 +15,7 @@ use crate::db::Db;
 use crate::error::Error;
 use crate::index::{Components, Index, Range};
 use crate::provider::{DatomTable, star_table};
-use crate::schema::Attribute;
+use crate::schema::{Attribute, tuple};
 use crate::value::{Value, ValueType, term_of, value_equal_to};
 
 /// Look-ups of one pull or one recursion that are under way at once.
@@ -92,7 +92,10 @@ impl Facts for DbSource {
     async fn lookup(&self, attribute: i64, value: &Term) -> Result<Option<i64>, SourceError> {
         let id = Entid(attribute);
         let known = self.db.schema().attribute(id);
-        let value = known.and_then(|known| value_equal_to(value, known.value_type));
+        let value = known.and_then(|known| match known.value_type {
+            ValueType::Tuple => tuple::from_edn(known, &value.to_edn()),
+            value_type => value_equal_to(value, value_type),
+        });
         let Some(value) = value else {
             return Ok(None);
         };

@@ -9,6 +9,8 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+#[cfg(any(test, feature = "query"))]
+use datomfusion_datalog::edn::Edn;
 use datomfusion_datalog::edn::Keyword;
 
 use super::{Attribute, Facts, Schema, attrs};
@@ -100,6 +102,20 @@ pub(crate) fn check_value(attribute: &Attribute, value: &Value) -> Result<(), St
         }
     }
     tuple(&attribute.ident, elements.to_vec()).map(drop)
+}
+
+/// The tuple of this attribute that a query writes as a vector, references by id; `None` if there is none.
+#[cfg(any(test, feature = "query"))]
+pub(crate) fn from_edn(attribute: &Attribute, edn: &Edn) -> Option<Value> {
+    let items = edn.as_sequence()?;
+    let types = element_types(attribute, items.len()).ok()?;
+    let elements = items.iter().zip(types).map(|(item, value_type)| {
+        if item.edn == Edn::Nil {
+            return Some(None);
+        }
+        Value::from_edn(&item.edn, value_type).ok().map(Some)
+    });
+    tuple(&attribute.ident, elements.collect::<Option<_>>()?).ok()
 }
 
 fn type_named(name: &Keyword) -> Option<ValueType> {

@@ -118,9 +118,9 @@ async fn a_store_of_version_1_opens_for_ever() {
     // Frames, then datoms and the hash of their print: the log, what holds, what held at t=20.
     let expected = (
         23,
-        (572, "5b5be0229cbeac65".to_owned()),
-        (494, "5a778591e306e97a".to_owned()),
-        (374, "8802182777f4b037".to_owned()),
+        (588, "ba9b29d3afb75b18".to_owned()),
+        (510, "19b5834af50a6b9f".to_owned()),
+        (390, "ff4d543e40867e96".to_owned()),
     );
     assert_eq!(found, expected);
 }

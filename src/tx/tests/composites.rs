@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::{all, database, lookup, refused, transact, values};
 use crate::datom::Entid;
 use crate::index::Index;
+use crate::schema::tuple::from_edn;
 use crate::value::Value;
 use crate::{Connection, Db, Import, TxData};
 
@@ -323,6 +324,14 @@ async fn what_cannot_be_composed_is_refused() {
             "is a composite and has :db.cardinality/one",
         ),
         (
+            "[[:db/retractEntity :reg/course+student] [:db/add 5000 :reg/student 1]]".into(),
+            "an attribute in use cannot be retracted",
+        ),
+        (
+            "[[:db/retractEntity :reg/grade] [:db/add 5000 :reg/grade 1]]".into(),
+            "an attribute in use cannot be retracted",
+        ),
+        (
             "[[:db/add :reg/course+student :db/tupleAttrs [:reg/course :reg/grade]]]".into(),
             "cannot change",
         ),
@@ -389,6 +398,20 @@ async fn declared_tuples_are_checked_and_resolve_temporary_ids() {
     ] {
         let reason = refused(&connection, &text).await;
         assert!(reason.contains(why), "{text}: {reason}");
+    }
+}
+
+#[tokio::test]
+async fn a_query_names_a_tuple_by_a_vector() {
+    let connection = registrations().await;
+    let db = connection.db();
+    let ident = crate::edn::Keyword::new("reg/course+student");
+    let attribute = db.schema().attribute_by_ident(&ident).unwrap();
+    let read = |text: &str| from_edn(attribute, &super::read_all(text).unwrap()[0].edn);
+    assert_eq!(read("[3 7]"), Some(tuple(Some(Entid(3)), Some(7))));
+    assert_eq!(read("[nil 7]"), Some(tuple(None, Some(7))));
+    for none in ["[3]", "[3 \"x\"]", "7", "[3 7 8]"] {
+        assert_eq!(read(none), None, "{none}");
     }
 }
 
