@@ -2,6 +2,7 @@
 
 mod diff;
 mod history;
+mod time;
 mod verify;
 
 use futures::TryStreamExt;
