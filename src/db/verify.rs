@@ -5,7 +5,8 @@
 //!           the chain of commits: each id follows from its parent, up to the head's
 //!   deep    the log: each commit's digest; nothing asserted that held, nothing retracted that did not
 //!           six trees built anew from the log have the roots of the stored ones
-//!           schema and tables as the log gives them; bodies of large values; every frame of the packs
+//!           schema and tables as the log gives them; bodies of large values
+//!           older checkpoints: every node that the next one does not share; every frame of the packs
 //! ```
 //!
 //! The log is the truth: current facts, history and AVET follow from it, and so do the digests that the
@@ -13,8 +14,8 @@
 //! walk checks.
 //!
 //! A plain verification holds a path of nodes and a batch of commit records. A deep one holds every fact of
-//! the database, every superseded datom, 56 bytes a commit and, one tree at a time, the datoms sorted and
-//! the nodes built from them.
+//! the database, every superseded datom, 56 bytes a commit, a kilobyte a checkpoint and, one tree at a time,
+//! the datoms sorted and the nodes built from them.
 
 mod replay;
 
@@ -25,7 +26,7 @@ use std::sync::Arc;
 use futures::stream::TryStreamExt;
 
 use self::replay::Replay;
-use super::commit::Pending;
+use super::commit::{Checkpoint, Pending};
 use super::merge::tree_slices;
 use super::stats::TreeSize;
 use super::{Db, load_schema};
@@ -36,7 +37,7 @@ use crate::index::{Range, TreeName};
 use crate::node::{Loader, NodeWriter};
 use crate::schema::attrs;
 use crate::store::Store;
-use crate::tree::{self, Diff, Difference};
+use crate::tree::{self, Diff, Difference, Tree};
 use crate::value::Value;
 
 /// Commit records that are held at once.
@@ -95,6 +96,8 @@ pub enum Stage {
     Log,
     /// Building trees from the log; in trees.
     Rebuild,
+    /// Reading what only older checkpoints hold; in checkpoints.
+    Past,
     /// Reading packs whole; in packs.
     Packs,
 }
@@ -141,6 +144,7 @@ impl fmt::Display for Stage {
             Self::Commits => "following commits",
             Self::Log => "replaying the log",
             Self::Rebuild => "building trees from the log",
+            Self::Past => "reading older checkpoints",
             Self::Packs => "reading packs",
         })
     }
@@ -158,8 +162,8 @@ impl Db {
 
     /// Reads what the head of this value reaches and reports what is wrong with it.
     ///
-    /// It is the newest commit of the head that is verified, whatever the basis of this value. Older
-    /// checkpoints share most nodes with it; what they do not share is not read.
+    /// It is the newest commit of the head that is verified, whatever the basis of this value. Of older
+    /// checkpoints, a deep verification proves that they can be read, not that they follow from the log.
     ///
     /// # Errors
     ///
@@ -174,6 +178,7 @@ impl Db {
             found: Verification::default(),
             packs: BTreeSet::new(),
             commits: Vec::new(),
+            checkpoints: Vec::new(),
             progress,
         };
         // Boxed: the state of a rebuild is large, and callers hold it.
@@ -205,6 +210,8 @@ struct Verifier<'v> {
     packs: BTreeSet<PackId>,
     /// What the chain says of each commit.
     commits: Vec<Commit>,
+    /// The checkpoints that the chain records, oldest first.
+    checkpoints: Vec<Checkpoint>,
     progress: &'v mut (dyn FnMut(Progress) + Send),
 }
 
@@ -249,6 +256,7 @@ impl Verifier<'_> {
         self.chain().await?;
         if depth == Depth::Deep {
             self.log().await?;
+            self.past().await?;
             self.packs().await?;
         }
         Ok(())
@@ -318,8 +326,8 @@ impl Verifier<'_> {
                 }
                 parent = id;
                 self.link(&record.pending, record.digest)?;
-                let made_checkpoint = record.checkpoint.as_ref();
-                if t + 1 == covered && made_checkpoint != Some(&head.checkpoint) {
+                self.checkpoints.extend(record.checkpoint.clone());
+                if t + 1 == covered && record.checkpoint.as_ref() != Some(&head.checkpoint) {
                     return Err(Error::corrupt(
                         commit_object(t),
                         "its record names another checkpoint than the head",
@@ -529,6 +537,43 @@ impl Verifier<'_> {
                 format!("table {name}"),
                 format!("it is said to have {count} entities, by the log it has {said}"),
             );
+        }
+        Ok(())
+    }
+
+    /// Every older checkpoint that is recorded can be read: a node is one of a newer tree that has been
+    /// read, or it lies where the record says.
+    async fn past(&mut self) -> Result<()> {
+        let mut checkpoints = std::mem::take(&mut self.checkpoints);
+        let mut newer = self.db.0.head.checkpoint.trees;
+        // The newest is the head's own.
+        checkpoints.pop();
+        let total = checkpoints.len() as u64;
+        for (done, older) in (1..).zip(checkpoints.iter().rev()) {
+            if let Err(error) = self.read_older(older, &mut newer).await {
+                let Error::Corrupt { object, reason } = error else {
+                    return Err(error);
+                };
+                let t = older.covered.saturating_sub(1);
+                self.fault(format!("checkpoint t={t}"), format!("{object}: {reason}"));
+            }
+            self.told(Stage::Past, done, total);
+        }
+        Ok(())
+    }
+
+    async fn read_older(&mut self, older: &Checkpoint, newer: &mut [Tree; 7]) -> Result<()> {
+        let loader = self.db.loader();
+        load_schema(loader, older).await?;
+        for (older, newer) in older.trees.iter().zip(newer) {
+            // A newer tree that is at fault has been reported, and tells nothing of this one.
+            if self.is_faulty(older.name) {
+                continue;
+            }
+            let mut diff = Diff::new(older, newer);
+            while diff.next((loader, loader)).await?.is_some() {}
+            self.packs.extend(older.root.map(|root| root.location.pack));
+            *newer = *older;
         }
         Ok(())
     }

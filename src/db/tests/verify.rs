@@ -117,6 +117,7 @@ async fn sound_databases_have_no_faults_and_progress_ends() {
                     Stage::Commits,
                     Stage::Log,
                     Stage::Rebuild,
+                    Stage::Past,
                     Stage::Packs,
                 ],
             };
@@ -234,6 +235,29 @@ async fn a_missing_pack_is_named_and_the_other_trees_are_read_all_the_same() {
     assert_eq!(nodes(TreeName::Aevt), 0);
     assert!(nodes(TreeName::Avet) > 0 && nodes(TreeName::Log) > 0);
     assert!(matches!(db.verify().await, Err(Error::Corrupt { .. })));
+}
+
+#[tokio::test]
+async fn an_older_checkpoint_that_cannot_be_read_is_named() {
+    let connection = database(8).await;
+    for t in [10, 20, 30] {
+        go_on(&connection, &mut Random(t), t, 1 << 40).await;
+        connection.checkpoint().await.unwrap();
+    }
+    let db = connection.db();
+    let mut records = records(&db).await;
+    let checkpoint = records[20].checkpoint.as_mut().unwrap();
+    let root = &mut checkpoint.trees[TreeName::HistoryAevt as usize].root;
+    root.as_mut().unwrap().location.pack = PackId(*b"there is no pack");
+    let db = with_records(&db, &records).await;
+    assert_eq!(faults(&db, Depth::Plain).await, [""; 0]);
+    let found = faults(&db, Depth::Deep).await;
+    assert!(
+        found.len() == 1
+            && found[0].starts_with("checkpoint t=20: ")
+            && found[0].contains("missing"),
+        "{found:?}"
+    );
 }
 
 #[tokio::test]
