@@ -32,7 +32,7 @@ mod view;
 pub use diff::{Change, ChangeCount};
 pub use history::Transaction;
 pub use stats::TreeSize;
-pub use verify::Verified;
+pub use verify::{Depth, Fault, Progress, Stage, Verification};
 
 use std::collections::BTreeMap;
 use std::fmt;

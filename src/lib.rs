@@ -43,7 +43,9 @@ pub use datomfusion_datalog::edn;
 #[cfg(feature = "query")]
 pub use datomfusion_datalog::{Answer, Functions, Rows};
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
-pub use db::{Change, ChangeCount, Db, Transaction, TreeSize, Verified};
+pub use db::{
+    Change, ChangeCount, Db, Depth, Fault, Progress, Stage, Transaction, TreeSize, Verification,
+};
 #[cfg(not(target_family = "wasm"))]
 pub use environment::System;
 pub use environment::{Environment, Seeded};

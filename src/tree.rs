@@ -35,7 +35,7 @@ pub use edit::{Change, Edited, edit};
 pub use lookup::{count, first, get, last, rank, select, split};
 pub use scan::{Direction, LeafSlice, Scan, scan};
 pub use size::{Size, paths, size};
-pub use verify::{Fault, Report, verify};
+pub use verify::{Fault, Report, verify, verify_watched};
 
 use std::ops::Deref;
 use std::sync::Arc;

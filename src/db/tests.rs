@@ -2,6 +2,8 @@
 
 mod diff;
 mod history;
+mod time;
+mod verify;
 
 use futures::TryStreamExt;
 

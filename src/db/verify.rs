@@ -1,72 +1,189 @@
 //! Proving a database whole: nodes, trees, their agreement, the log, and the chain of commits.
 //!
+//! ```text
+//!   plain   every node of the eight trees: hash, order, separators, counts, boundaries
+//!           the chain of commits: each id follows from its parent, up to the head's
+//!   deep    the log: each commit's digest; nothing asserted that held, nothing retracted that did not
+//!           six trees built anew from the log have the roots of the stored ones
+//!           schema and tables as the log gives them; bodies of large values
+//!           older checkpoints: every node that the next one does not share; every frame of the packs
+//! ```
+//!
 //! The log is the truth: current facts, history and AVET follow from it, and so do the digests that the
-//! commit ids cover. Everything is read once; the facts are held in memory while they are compared.
+//! commit ids cover. The log's own tree is canonical if its nodes end where they should, which the plain
+//! walk checks.
+//!
+//! A plain verification holds a path of nodes and a batch of commit records. A deep one holds every fact of
+//! the database, every superseded datom, 56 bytes a commit, a kilobyte a checkpoint and, one tree at a time,
+//! the datoms sorted and the nodes built from them.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod replay;
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
 
 use futures::stream::TryStreamExt;
 
-use super::Db;
+use self::replay::Replay;
+use super::commit::{Checkpoint, Pending};
 use super::merge::tree_slices;
-use crate::datom::{Datom, Entid};
+use super::stats::TreeSize;
+use super::{Db, load_schema};
+use crate::datom::Datom;
 use crate::error::{Error, Result};
-use crate::id::CommitHash;
+use crate::id::{CommitHash, PackId};
 use crate::index::{Range, TreeName};
-use crate::schema::Schema;
-use crate::tree;
+use crate::node::{Loader, NodeWriter};
+use crate::schema::attrs;
+use crate::store::Store;
+use crate::tree::{self, Diff, Difference, Tree};
 use crate::value::Value;
 
-/// What [`Db::verify`] has read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Verified {
-    /// Nodes, each with its hash, its order, its counts and its boundaries checked.
-    pub nodes: u64,
-    /// Datoms of all trees together.
-    pub datoms: u64,
-    /// Commits whose ids have been computed anew.
+/// Commit records that are held at once.
+const RECORDS: usize = 1024;
+
+/// How much [`Db::verify_to`] proves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Depth {
+    /// The trees as they are, and the chain of commits.
+    Plain,
+    /// Also that all of it follows from the log.
+    Deep,
+}
+
+/// What [`Db::verify_to`] has read and found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Verification {
+    /// What was read of each tree before its first fault, if it has one.
+    pub trees: Vec<TreeSize>,
+    /// Commits whose ids follow from their parents.
     pub commits: u64,
+    /// Frames of packs that were checked one by one.
+    pub frames: u64,
+    /// The first fault of each tree, of the log, of the chain of commits and of each pack.
+    pub faults: Vec<Fault>,
 }
 
-/// A fact without its transaction.
-type Fact = (Entid, Entid, Value);
-
-/// What a log amounts to.
-#[derive(Default)]
-struct Replayed {
-    current: BTreeMap<Fact, Datom>,
-    history: Vec<Datom>,
-    schema: Schema,
+/// Something that is wrong with a database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// What it is wrong with.
+    pub object: String,
+    /// What is wrong, and at which key.
+    pub reason: String,
 }
 
-impl Db {
-    /// Reads everything that the head of this value reaches and proves that it is whole.
+/// How far a verification has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// What is being done.
+    pub stage: Stage,
+    /// How much of it is done, in the unit of the stage.
+    pub done: u64,
+    /// How much there is.
+    pub total: u64,
+}
+
+/// What a verification does, in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Reading trees; in datoms.
+    Trees,
+    /// Following the chain of commits; in commits.
+    Commits,
+    /// Replaying the log; in datoms.
+    Log,
+    /// Building trees from the log; in trees.
+    Rebuild,
+    /// Reading what only older checkpoints hold; in checkpoints.
+    Past,
+    /// Reading packs whole; in packs.
+    Packs,
+}
+
+impl Verification {
+    /// Nodes of all trees together.
+    pub fn nodes(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.nodes).sum()
+    }
+
+    /// Datoms of all trees together.
+    pub fn datoms(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.datoms).sum()
+    }
+
+    /// Bytes of the nodes of all trees together.
+    pub fn bytes(&self) -> u64 {
+        self.trees.iter().map(|tree| tree.bytes).sum()
+    }
+
+    /// Itself if there is no fault.
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] with the first fault; [`Error::Store`].
-    pub async fn verify(&self) -> Result<Verified> {
-        let head = &self.0.head;
-        let mut verified = Verified::default();
-        for tree in head.checkpoint.trees.iter().chain([&head.commits]) {
-            let report = tree::verify(self.loader(), tree).await?;
-            if let Some(fault) = report.fault {
-                return Err(Error::corrupt(
-                    format!("{} tree", tree.name),
-                    format!("node {}: {}", fault.node, fault.reason),
-                ));
-            }
-            verified.nodes += report.nodes;
-            verified.datoms += report.datoms;
+    /// [`Error::Corrupt`] with the first fault.
+    pub fn sound(self) -> Result<Self> {
+        match self.faults.first() {
+            None => Ok(self),
+            Some(fault) => Err(Error::corrupt(&fault.object, &*fault.reason)),
         }
-        let log = self.tree_datoms(TreeName::Log).await?;
-        let replayed = replay(&log)?;
-        self.agree(&replayed).await?;
-        verified.commits = self.verify_chain(&log).await?;
-        // The tail must follow from the trees as the trees follow from the log.
-        let all: Vec<Datom> = log.iter().chain(&head.log).cloned().collect();
-        replay(&all)?;
-        Ok(verified)
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.object, self.reason)
+    }
+}
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Trees => "reading trees",
+            Self::Commits => "following commits",
+            Self::Log => "replaying the log",
+            Self::Rebuild => "building trees from the log",
+            Self::Past => "reading older checkpoints",
+            Self::Packs => "reading packs",
+        })
+    }
+}
+
+impl Db {
+    /// Reads everything that the head of this value reaches and proves that it is whole, [`Depth::Deep`].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] with the first fault; otherwise as [`Db::verify_to`].
+    pub async fn verify(&self) -> Result<Verification> {
+        self.verify_to(Depth::Deep, &mut |_| ()).await?.sound()
+    }
+
+    /// Reads what the head of this value reaches and reports what is wrong with it.
+    ///
+    /// It is the newest commit of the head that is verified, whatever the basis of this value. Of older
+    /// checkpoints, a deep verification proves that they can be read, not that they follow from the log.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Store`] and what else is no fault of the stored bytes: those are reported.
+    pub async fn verify_to(
+        &self,
+        depth: Depth,
+        progress: &mut (dyn FnMut(Progress) + Send),
+    ) -> Result<Verification> {
+        let mut verifier = Verifier {
+            db: self,
+            found: Verification::default(),
+            packs: BTreeSet::new(),
+            commits: Vec::new(),
+            checkpoints: Vec::new(),
+            progress,
+        };
+        // Boxed: the state of a rebuild is large, and callers hold it.
+        Box::pin(verifier.run(depth)).await?;
+        Ok(verifier.found)
     }
 
     /// Checks every frame of every pack in the store, also those that nothing refers to any more.
@@ -83,133 +200,401 @@ impl Db {
         }
         Ok(frames)
     }
+}
 
-    /// The datoms of one of the head's trees, large values with their bodies.
-    async fn tree_datoms(&self, name: TreeName) -> Result<Vec<Datom>> {
-        let mut slices = tree_slices(self, self.0.head.checkpoint.tree(name), Range::all());
-        let mut datoms = Vec::new();
-        while let Some(slice) = slices.try_next().await? {
-            self.loader()
-                .resolve(&slice.leaf, slice.rows.clone())
-                .await?;
-            datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
-        }
-        Ok(datoms)
+/// A verification in progress.
+struct Verifier<'v> {
+    db: &'v Db,
+    found: Verification,
+    /// The packs that have been read from.
+    packs: BTreeSet<PackId>,
+    /// What the chain says of each commit.
+    commits: Vec<Commit>,
+    /// The checkpoints that the chain records, oldest first.
+    checkpoints: Vec<Checkpoint>,
+    progress: &'v mut (dyn FnMut(Progress) + Send),
+}
+
+/// What the data of a commit must agree with.
+struct Commit {
+    nonce: [u8; 16],
+    digest: [u8; 32],
+    instant: i64,
+}
+
+impl Verifier<'_> {
+    fn told(&mut self, stage: Stage, done: u64, total: u64) {
+        (self.progress)(Progress { stage, done, total });
     }
 
-    /// Each tree holds just what the log says.
-    async fn agree(&self, replayed: &Replayed) -> Result<()> {
-        let in_avet = |a| replayed.schema.attribute(a).is_some_and(|a| a.in_avet());
-        for name in TreeName::DATA {
-            let said: Vec<&Datom> = match name {
-                TreeName::Eavt | TreeName::Aevt => replayed.current.values().collect(),
-                TreeName::Avet => replayed.current.values().filter(|d| in_avet(d.a)).collect(),
-                TreeName::HistoryEavt | TreeName::HistoryAevt => replayed.history.iter().collect(),
-                TreeName::HistoryAvet => replayed.history.iter().filter(|d| in_avet(d.a)).collect(),
-                TreeName::Log | TreeName::Commits => continue,
-            };
-            let order = name.order();
-            let mut said = said;
-            said.sort_unstable_by(|left, right| order.compare(left, right));
-            let stored = self.tree_datoms(name).await?;
-            let differs = said
-                .iter()
-                .copied()
-                .zip(&stored)
-                .find(|(said, stored)| said != stored);
-            if let Some((said, stored)) = differs {
-                return Err(Error::corrupt(
-                    format!("{name} tree"),
-                    format!("it holds {stored} where the log says {said}"),
-                ));
+    fn fault(&mut self, object: impl ToString, reason: impl Into<String>) {
+        self.found.faults.push(Fault {
+            object: object.to_string(),
+            reason: reason.into(),
+        });
+    }
+
+    /// What was read, or nothing if the stored bytes are at fault.
+    fn read<T>(&mut self, outcome: Result<T>) -> Result<Option<T>> {
+        match outcome {
+            Ok(read) => Ok(Some(read)),
+            Err(Error::Corrupt { object, reason }) => {
+                self.fault(object, reason);
+                Ok(None)
             }
-            if said.len() != stored.len() {
-                return Err(Error::corrupt(
-                    format!("{name} tree"),
-                    format!(
-                        "it holds {} datoms, the log says {}",
-                        stored.len(),
-                        said.len()
-                    ),
-                ));
+            Err(error) => Err(error),
+        }
+    }
+
+    fn is_faulty(&self, name: TreeName) -> bool {
+        let object = tree_object(name);
+        self.found.faults.iter().any(|fault| fault.object == object)
+    }
+
+    async fn run(&mut self, depth: Depth) -> Result<()> {
+        self.trees().await?;
+        self.chain().await?;
+        if depth == Depth::Deep {
+            self.log().await?;
+            self.past().await?;
+            self.packs().await?;
+        }
+        Ok(())
+    }
+
+    async fn trees(&mut self) -> Result<()> {
+        let head = &self.db.0.head;
+        let trees: Vec<_> = head
+            .checkpoint
+            .trees
+            .iter()
+            .chain([&head.commits])
+            .collect();
+        let total = trees.iter().map(|tree| tree.count()).sum();
+        let mut done = 0;
+        for tree in trees {
+            let mut watch = |datoms| {
+                done += datoms;
+                let stage = Stage::Trees;
+                (self.progress)(Progress { stage, done, total });
+            };
+            let report = tree::verify_watched(self.db.loader(), tree, &mut watch).await?;
+            self.packs.extend(&report.packs);
+            self.found.trees.push(TreeSize {
+                name: tree.name,
+                datoms: report.datoms,
+                height: tree.root.map_or(0, |root| u32::from(root.level) + 1),
+                nodes: report.nodes,
+                bytes: report.bytes,
+            });
+            if let Some(fault) = report.fault {
+                self.fault(tree_object(tree.name), fault.to_string());
             }
         }
         Ok(())
     }
 
-    /// Each commit's id follows from its parent, its data and its instant, up to the head's.
-    async fn verify_chain(&self, log: &[Datom]) -> Result<u64> {
-        let head = &self.0.head;
+    /// Each commit's id follows from its parent and what is recorded of it, up to the head's.
+    async fn chain(&mut self) -> Result<()> {
+        let followed = self.follow().await;
+        self.read(followed).map(drop)
+    }
+
+    async fn follow(&mut self) -> Result<()> {
+        let head = Arc::clone(&self.db.0.head);
         let covered = head.checkpoint.covered;
+        let total = covered + head.pending.len() as u64;
         let mut parent = CommitHash([0; CommitHash::LEN]);
-        let mut expected = 0;
-        if let Some(last) = covered.checked_sub(1) {
-            for record in self.commit_records(0, last).await? {
-                let t = record.pending.t;
-                let start = log.partition_point(|datom| datom.tx.t() < t);
-                let end = log.partition_point(|datom| datom.tx.t() <= t);
-                let digest = record.pending.digest(&log[start..end]);
-                if t != expected || digest != record.digest {
+        for first in (0..covered).step_by(RECORDS) {
+            let last = (first + RECORDS as u64).min(covered) - 1;
+            for (record, t) in self
+                .db
+                .commit_records(first, last)
+                .await?
+                .iter()
+                .zip(first..)
+            {
+                if record.pending.t != t {
+                    return Err(Error::corrupt(commit_object(t), "its record is missing"));
+                }
+                let id = record.pending.hash(parent, &record.digest);
+                if id != record.hash {
                     return Err(Error::corrupt(
-                        format!("commit t={t}"),
-                        "its data has another digest",
+                        commit_object(t),
+                        "its id does not follow from its parent, instant and data",
                     ));
                 }
-                parent = record.pending.hash(parent, &digest);
-                if parent != record.hash {
+                parent = id;
+                self.link(&record.pending, record.digest)?;
+                self.checkpoints.extend(record.checkpoint.clone());
+                if t + 1 == covered && record.checkpoint.as_ref() != Some(&head.checkpoint) {
                     return Err(Error::corrupt(
-                        format!("commit t={t}"),
-                        "its id does not follow",
+                        commit_object(t),
+                        "its record names another checkpoint than the head",
                     ));
                 }
-                expected = t + 1;
             }
+            self.told(Stage::Commits, self.found.commits, total);
         }
-        if expected != covered || parent != head.checkpoint_commit {
+        if self.found.commits != covered || parent != head.checkpoint_commit {
             return Err(Error::corrupt(
                 "commits",
                 "they do not lead to the checkpoint",
             ));
         }
         for pending in &head.pending {
-            parent = pending.hash(parent, &pending.digest(head.log_of(pending.t)));
+            let digest = pending.digest(head.log_of(pending.t));
+            parent = pending.hash(parent, &digest);
+            self.link(pending, digest)?;
         }
         if parent != head.commit.hash {
             return Err(Error::corrupt("commits", "they do not lead to the head"));
         }
-        Ok(covered + head.pending.len() as u64)
+        self.told(Stage::Commits, total, total);
+        Ok(())
+    }
+
+    fn link(&mut self, pending: &Pending, digest: [u8; 32]) -> Result<()> {
+        let (t, instant) = (pending.t, pending.instant);
+        if self
+            .commits
+            .last()
+            .is_some_and(|last| last.instant > instant)
+        {
+            return Err(Error::corrupt(
+                commit_object(t),
+                "its instant lies before its parent's",
+            ));
+        }
+        let nonce = pending.nonce;
+        self.commits.push(Commit {
+            nonce,
+            digest,
+            instant,
+        });
+        self.found.commits += 1;
+        Ok(())
+    }
+
+    /// The log says what the commits sealed, and everything else follows from it.
+    async fn log(&mut self) -> Result<()> {
+        let mut replay = Replay::new();
+        let replayed = self.replay_tree(&mut replay).await;
+        if self.is_faulty(TreeName::Log) {
+            // Why it cannot be read is known already.
+            return match replayed {
+                Err(error) if !matches!(error, Error::Corrupt { .. }) => Err(error),
+                _ => Ok(()),
+            };
+        }
+        if self.read(replayed)?.is_none() {
+            return Ok(());
+        }
+        for (done, name) in (0..).zip(TreeName::DATA) {
+            self.told(Stage::Rebuild, done, TreeName::DATA.len() as u64);
+            if name != TreeName::Log && !self.is_faulty(name) {
+                let rebuilt = Box::pin(self.rebuild(name, &replay)).await;
+                self.read(rebuilt)?;
+            }
+        }
+        let total = TreeName::DATA.len() as u64;
+        self.told(Stage::Rebuild, total, total);
+        self.described(&replay).await?;
+        // The tail must follow from the trees as the trees follow from the log.
+        let head = Arc::clone(&self.db.0.head);
+        for said in head.log.chunk_by(|left, right| left.tx == right.tx) {
+            let said = self.say(&mut replay, said);
+            if self.read(said)?.is_none() {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    async fn replay_tree(&mut self, replay: &mut Replay) -> Result<()> {
+        let log = self.db.0.head.checkpoint.tree(TreeName::Log);
+        let mut slices = tree_slices(self.db, log, Range::all());
+        let mut said: Vec<Datom> = Vec::new();
+        let (mut done, mut transactions) = (0, 0);
+        while let Some(slice) = slices.try_next().await? {
+            self.db.loader().verify_bodies(&slice.leaf).await?;
+            done += slice.rows.len() as u64;
+            for datom in slice.rows.map(|row| slice.leaf.datom(row)) {
+                if said.last().is_some_and(|last| last.tx != datom.tx) {
+                    self.say(replay, &said)?;
+                    transactions += 1;
+                    said.clear();
+                }
+                said.push(datom);
+            }
+            self.told(Stage::Log, done, log.count());
+        }
+        if !said.is_empty() {
+            self.say(replay, &said)?;
+            transactions += 1;
+        }
+        let covered = self.db.0.head.checkpoint.covered;
+        if transactions != covered {
+            return Err(Error::corrupt(
+                tree_object(TreeName::Log),
+                format!("it holds {transactions} transactions, the checkpoint covers {covered}"),
+            ));
+        }
+        Ok(())
+    }
+
+    /// Takes what one transaction said, which its commit must have sealed.
+    fn say(&mut self, replay: &mut Replay, said: &[Datom]) -> Result<()> {
+        let t = said.first().map_or(0, |datom| datom.tx.t());
+        // Beyond a fault in the chain nothing is sealed that could be compared.
+        let commit = usize::try_from(t).ok().and_then(|t| self.commits.get(t));
+        if let Some(commit) = commit {
+            let pending = Pending {
+                t,
+                instant: commit.instant,
+                nonce: commit.nonce,
+                tables: Vec::new(),
+            };
+            if pending.digest(said) != commit.digest {
+                return Err(Error::corrupt(
+                    commit_object(t),
+                    "what the log says of it is not what was committed: its data has another digest",
+                ));
+            }
+            let instant = |datom: &&Datom| datom.a == attrs::TX_INSTANT && datom.e == datom.tx.0;
+            let instant = said.iter().filter(|datom| datom.added).find(instant);
+            if instant.map(|datom| &datom.v) != Some(&Value::Instant(commit.instant)) {
+                return Err(Error::corrupt(
+                    commit_object(t),
+                    "its instant is not the one that the log says",
+                ));
+            }
+        }
+        replay.say(said).map_err(|(datom, why)| {
+            Error::corrupt(
+                tree_object(TreeName::Log),
+                format!("{datom} cannot have been said: {why}"),
+            )
+        })
+    }
+
+    /// A tree built from the log has the root of the stored one.
+    async fn rebuild(&mut self, name: TreeName, replay: &Replay) -> Result<()> {
+        let stored = self.db.0.head.checkpoint.tree(name);
+        let scratch = Arc::new(Loader::new(Store::memory()));
+        let mut packs = 0u128;
+        let new_pack = move || {
+            packs += 1;
+            PackId(packs.to_le_bytes())
+        };
+        let mut writer = NodeWriter::new(Arc::clone(&scratch), Box::new(new_pack));
+        let said = tree::build(&mut writer, name, replay.datoms(name)).await?;
+        writer.finish().await?;
+        if said.id() == stored.id() {
+            return Ok(());
+        }
+        let loaders = (&*scratch, &**self.db.loader());
+        let mut diff = Diff::new(&said, stored);
+        let reason = match (diff.next(loaders).await?, diff.next(loaders).await?) {
+            (Some(Difference::Left(said)), Some(Difference::Right(stored)))
+                if name.order().compare(&said, &stored).is_eq() =>
+            {
+                format!("it holds {stored} where the log says {said}")
+            }
+            (Some(Difference::Left(said)), _) => format!("it lacks {said}, which the log says"),
+            (Some(Difference::Right(stored)), _) => {
+                format!("it holds {stored}, which the log does not say")
+            }
+            (None, _) => "its nodes are not those that its datoms give".to_owned(),
+        };
+        self.fault(tree_object(name), reason);
+        Ok(())
+    }
+
+    /// Schema and tables of the checkpoint are those that the log gives.
+    async fn described(&mut self, replay: &Replay) -> Result<()> {
+        let head = Arc::clone(&self.db.0.head);
+        let stored = load_schema(self.db.loader(), &head.checkpoint).await;
+        let stored = self.read(stored)?;
+        for schema in stored.iter().chain(&head.schema) {
+            if !schema.facts().eq(replay.schema.facts()) {
+                self.fault("schema", "it is not the one that the log describes");
+                break;
+            }
+        }
+        let said = replay.tables();
+        let stored = &head.checkpoint.tables;
+        let absent = said
+            .keys()
+            .filter(|name| stored.iter().all(|(own, _)| **own != ***name));
+        let claims = stored.iter().map(|(name, count)| (&**name, *count));
+        let wrong = claims
+            .chain(absent.map(|name| (*name, 0)))
+            .find(|(name, count)| said.get(name).copied().unwrap_or(0) != *count);
+        if let Some((name, count)) = wrong {
+            let said = said.get(name).copied().unwrap_or(0);
+            self.fault(
+                format!("table {name}"),
+                format!("it is said to have {count} entities, by the log it has {said}"),
+            );
+        }
+        Ok(())
+    }
+
+    /// Every older checkpoint that is recorded can be read: a node is one of a newer tree that has been
+    /// read, or it lies where the record says.
+    async fn past(&mut self) -> Result<()> {
+        let mut checkpoints = std::mem::take(&mut self.checkpoints);
+        let mut newer = self.db.0.head.checkpoint.trees;
+        // The newest is the head's own.
+        checkpoints.pop();
+        let total = checkpoints.len() as u64;
+        for (done, older) in (1..).zip(checkpoints.iter().rev()) {
+            if let Err(error) = self.read_older(older, &mut newer).await {
+                let Error::Corrupt { object, reason } = error else {
+                    return Err(error);
+                };
+                let t = older.covered.saturating_sub(1);
+                self.fault(format!("checkpoint t={t}"), format!("{object}: {reason}"));
+            }
+            self.told(Stage::Past, done, total);
+        }
+        Ok(())
+    }
+
+    async fn read_older(&mut self, older: &Checkpoint, newer: &mut [Tree; 7]) -> Result<()> {
+        let loader = self.db.loader();
+        load_schema(loader, older).await?;
+        for (older, newer) in older.trees.iter().zip(newer) {
+            // A newer tree that is at fault has been reported, and tells nothing of this one.
+            if self.is_faulty(older.name) {
+                continue;
+            }
+            let mut diff = Diff::new(older, newer);
+            while diff.next((loader, loader)).await?.is_some() {}
+            self.packs.extend(older.root.map(|root| root.location.pack));
+            *newer = *older;
+        }
+        Ok(())
+    }
+
+    /// Every frame of the packs that have been read from.
+    async fn packs(&mut self) -> Result<()> {
+        let packs = std::mem::take(&mut self.packs);
+        let total = packs.len() as u64;
+        for (done, pack) in (1..).zip(packs) {
+            let frames = self.db.loader().verify_pack(pack).await;
+            self.found.frames += self.read(frames)?.unwrap_or(0);
+            self.told(Stage::Packs, done, total);
+        }
+        Ok(())
     }
 }
 
-/// Folds a log into what holds and what is history.
-fn replay(log: &[Datom]) -> Result<Replayed> {
-    let mut replayed = Replayed {
-        schema: Schema::bootstrap(),
-        ..Replayed::default()
-    };
-    for said in log.chunk_by(|left, right| left.tx == right.tx) {
-        let forgets = |schema: &Schema, a| schema.attribute(a).is_some_and(|a| a.no_history);
-        let mut seen = BTreeSet::new();
-        for datom in said {
-            let fact = (datom.e, datom.a, datom.v.clone());
-            let contradiction = |what: &str| Error::corrupt(format!("log datom {datom}"), what);
-            if !seen.insert(fact.clone()) {
-                return Err(contradiction("its transaction says it twice"));
-            }
-            let history = !forgets(&replayed.schema, datom.a);
-            if datom.added {
-                if replayed.current.insert(fact, datom.clone()).is_some() {
-                    return Err(contradiction("it held already"));
-                }
-            } else {
-                let old = replayed.current.remove(&fact);
-                let old = old.ok_or_else(|| contradiction("it did not hold"))?;
-                if history {
-                    replayed.history.extend([old, datom.clone()]);
-                }
-            }
-        }
-        replayed.schema.fold(said);
-    }
-    Ok(replayed)
+fn tree_object(name: TreeName) -> String {
+    format!("{name} tree")
+}
+
+fn commit_object(t: u64) -> String {
+    format!("commit t={t}")
 }

@@ -2,12 +2,27 @@
 
 use super::decode::decode_as;
 use super::frame::{self, BODY_BYTES_MAX};
+use super::large::unread;
+use super::leaf::Leaf;
 use super::loader::Loader;
 use crate::error::{Error, Result};
 use crate::id::{NodeId, PackId};
 use crate::store::{Footer, FrameKind};
 
 impl Loader {
+    /// Reads the bodies of all large values of a leaf and verifies them, without keeping them in the leaf.
+    ///
+    /// # Errors
+    ///
+    /// As [`Loader::resolve`].
+    pub async fn verify_bodies(&self, leaf: &Leaf) -> Result<()> {
+        if !leaf.has_large() {
+            return Ok(());
+        }
+        let copy = leaf.map_large(|large| unread(large, large.location));
+        self.resolve(&copy, 0..copy.len()).await
+    }
+
     /// Reads a pack whole and verifies every frame in it, whether anything refers to it or not.
     ///
     /// Returns the number of frames. One request.

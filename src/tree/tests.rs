@@ -75,7 +75,14 @@ impl Nodes {
     }
 
     fn verify(&self, tree: &Tree) -> Report {
-        block_on(verify::verify_within(&self.loader, tree, small(tree.name))).unwrap()
+        let limits = small(tree.name);
+        block_on(verify::verify_within(
+            &self.loader,
+            tree,
+            limits,
+            &mut |_| (),
+        ))
+        .unwrap()
     }
 
     fn scan(&self, tree: &Tree, range: &Range, direction: Direction) -> Vec<Datom> {

@@ -1,5 +1,6 @@
 //! Every invariant of a tree, checked by reading all of it.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use super::boundary::{InnerCutter, LeafCutter, Limits};
 use super::{InnerNode, Root, Tree, leaf_of};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
-use crate::id::NodeId;
+use crate::id::{NodeId, PackId};
 use crate::index::TreeOrder;
 use crate::node::{Leaf, Loader, Node, encode};
 
@@ -18,6 +19,10 @@ pub struct Report {
     pub nodes: u64,
     /// Datoms read.
     pub datoms: u64,
+    /// Bytes of the frames of the nodes.
+    pub bytes: u64,
+    /// The packs where the nodes lie.
+    pub packs: BTreeSet<PackId>,
     /// The first thing that is wrong, in key order; nothing behind it was read.
     pub fault: Option<Fault>,
 }
@@ -51,11 +56,29 @@ impl fmt::Display for Fault {
 ///
 /// [`Error::Store`] and what else is no fault of the tree.
 pub async fn verify(loader: &Loader, tree: &Tree) -> Result<Report> {
-    verify_within(loader, tree, Limits::of(tree.name)).await
+    verify_watched(loader, tree, &mut |_| ()).await
 }
 
-/// [`verify`] of a tree that was built with these limits.
-pub(crate) async fn verify_within(loader: &Loader, tree: &Tree, limits: Limits) -> Result<Report> {
+/// [`verify`], telling how many datoms each leaf had that was found right.
+///
+/// # Errors
+///
+/// As [`verify`].
+pub async fn verify_watched(
+    loader: &Loader,
+    tree: &Tree,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Report> {
+    verify_within(loader, tree, Limits::of(tree.name), progress).await
+}
+
+/// [`verify_watched`] of a tree that was built with these limits.
+pub(crate) async fn verify_within(
+    loader: &Loader,
+    tree: &Tree,
+    limits: Limits,
+    progress: &mut (dyn FnMut(u64) + Send),
+) -> Result<Report> {
     let Some(root) = tree.root else {
         return Ok(Report::default());
     };
@@ -68,6 +91,7 @@ pub(crate) async fn verify_within(loader: &Loader, tree: &Tree, limits: Limits) 
         last: None,
         started: false,
         report: Report::default(),
+        progress,
     };
     match walk.run(loader, root).await {
         Ok(()) => {}
@@ -89,7 +113,7 @@ enum Stop {
     Error(Error),
 }
 
-struct Walk {
+struct Walk<'p> {
     order: TreeOrder,
     leaves: LeafCutter,
     /// By level, from 1.
@@ -99,6 +123,7 @@ struct Walk {
     /// Whether a leaf has been read.
     started: bool,
     report: Report,
+    progress: &'p mut (dyn FnMut(u64) + Send),
 }
 
 /// An open inner node and which of its children comes next.
@@ -110,7 +135,7 @@ struct Frame {
     first: bool,
 }
 
-impl Walk {
+impl Walk<'_> {
     async fn run(&mut self, loader: &Loader, root: Root) -> Result<(), Stop> {
         let mut path: Vec<Frame> = Vec::new();
         let mut next = Some(root);
@@ -173,6 +198,8 @@ impl Walk {
             .await
             .map_err(|error| refused(place.id, error))?;
         self.report.nodes += 1;
+        self.report.bytes += u64::from(place.location.len);
+        self.report.packs.insert(place.location.pack);
         if encode(&node).id != place.id {
             return fault(place.id, "the node is not in canonical form");
         }
@@ -205,6 +232,7 @@ impl Walk {
             self.started = true;
         }
         self.report.datoms += leaf.len() as u64;
+        (self.progress)(leaf.len() as u64);
         self.last = Some(leaf.datom(leaf.len() - 1));
         Ok(())
     }

@@ -206,7 +206,7 @@ async fn values_that_share_their_trees_are_compared_without_a_read() {
 }
 
 /// A database of many people, imported.
-async fn people(count: u64) -> Connection {
+pub(super) async fn people(count: u64) -> Connection {
     let connection = database(7).await;
     let mut import = Import::new(connection.db().schema());
     let [name, age, tags, note] =
