@@ -453,6 +453,7 @@ impl Verifier<'_> {
                 t,
                 instant: commit.instant,
                 nonce: commit.nonce,
+                other_parents: Vec::new(),
                 tables: Vec::new(),
             };
             if pending.digest(said) != commit.digest {
