@@ -108,6 +108,7 @@ impl Db {
 
     /// The newest value under a head.
     pub(crate) async fn from_head(loader: Arc<Loader>, head: Head) -> Result<Self> {
+        let loader = loader.of_epoch(head.gc_epoch);
         let checkpoint_schema = match &head.schema {
             Some(schema) => schema.clone(),
             None => load_schema(&loader, &head.checkpoint).await?,

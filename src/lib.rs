@@ -19,6 +19,7 @@ mod error;
 mod federation;
 #[doc(hidden)]
 pub mod fuzz;
+mod gc;
 mod id;
 mod index;
 mod node;
@@ -47,6 +48,10 @@ pub use environment::{Environment, Seeded};
 pub use error::{Error, Result, StoreFailure};
 #[cfg(feature = "query")]
 pub use federation::Federation;
+pub use gc::{GcOptions, GcReport, Packs, Retention};
+#[cfg(not(target_family = "wasm"))]
+pub use gc::gc;
+pub use gc::gc_in;
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index, TreeName};
 #[cfg(feature = "query")]

@@ -7,6 +7,8 @@
 //! ```
 //!
 //! If another process swapped first, everything is decided anew on its value: new `t`, ids, uniqueness.
+//! That holds for garbage collection too, which swaps every head before it looks for garbage: what was built
+//! on an older head never becomes reachable, and a writer that slept begins anew with the nodes of today.
 //! If it cannot be known who won, the head is read back and searched for the commit. A transaction whose
 //! caller went away while its swap was under way is searched for in the same manner, so that it is never
 //! committed twice.
@@ -148,56 +150,77 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::HeadMoved`] if another writer swapped meanwhile; [`Error::Store`].
+    /// [`Error::HeadMoved`] if another writer committed meanwhile; [`Error::Store`].
     pub async fn checkpoint(&self) -> Result<()> {
         let _turn = self.0.writer.turn.lock().await;
-        let base = self.newest();
-        let old = &base.db.0.head;
-        if old.pending.is_empty() {
-            return Ok(());
-        }
-        let head = Head {
-            generation: old.generation + 1,
-            ..Head::clone(old)
-        };
-        let base_db = base.db.with_head(Arc::new(head));
-        let (db, bytes) = Box::pin(self.build(&base_db)).await?;
-        let expected = db.head_commit();
-        match self
-            .0
-            .loader
-            .store()
-            .cas_head(&self.0.branch, Some(&base.version), bytes)
-            .await
-        {
-            CasOutcome::Swapped(version) => {
-                self.advance(Newest { db, version });
-                Ok(())
+        for _ in 0..ROUNDS_MAX {
+            let base = self.newest();
+            let old = &base.db.0.head;
+            if old.pending.is_empty() {
+                return Ok(());
             }
-            CasOutcome::Failed(error) => Err(error),
-            CasOutcome::Conflict | CasOutcome::Unknown(_) => {
-                let newest = read_head(&self.0.loader, &self.0.branch).await?;
-                let actual = newest.db.head_commit();
-                let mine = newest.db.0.head.generation == db.0.head.generation
-                    && newest.db.0.checkpoint == db.0.checkpoint;
-                self.advance(newest);
-                let branch = self.0.branch.clone();
-                if mine {
-                    Ok(())
-                } else {
-                    Err(Error::HeadMoved {
-                        branch,
-                        expected,
-                        actual,
-                    })
+            let head = Head {
+                generation: old.generation + 1,
+                ..Head::clone(old)
+            };
+            let base_db = base.db.with_head(Arc::new(head));
+            let (db, bytes) = match Box::pin(self.build(&base_db)).await {
+                Err(Error::SnapshotExpired(_)) if self.overtaken(&base.db).await => continue,
+                built => built?,
+            };
+            let expected = db.head_commit();
+            let outcome = self
+                .0
+                .store
+                .cas_head(&self.0.branch, Some(&base.version), bytes)
+                .await;
+            match outcome {
+                CasOutcome::Swapped(version) => {
+                    self.advance(Newest { db, version });
+                    return Ok(());
                 }
+                CasOutcome::Failed(error) => return Err(error),
+                CasOutcome::Conflict | CasOutcome::Unknown(_) => {}
+            }
+            let newest = self.read_head().await?;
+            let actual = newest.db.head_commit();
+            let mine = newest.db.0.head.generation == db.0.head.generation
+                && newest.db.0.checkpoint == db.0.checkpoint;
+            self.advance(newest);
+            if mine {
+                return Ok(());
+            }
+            // Garbage collection swaps heads too, and says nothing new.
+            if actual != expected {
+                return Err(Error::HeadMoved {
+                    branch: self.0.branch.clone(),
+                    expected,
+                    actual,
+                });
             }
         }
+        Err(Error::invalid(
+            "others were faster every time; try again",
+        ))
+    }
+
+    async fn read_head(&self) -> Result<Newest> {
+        read_head(self.newest().db.loader(), &self.0.branch).await
+    }
+
+    /// Whether the head has moved on from a value whose nodes are gone, so that beginning anew may help.
+    async fn overtaken(&self, base: &Db) -> bool {
+        let Ok(newest) = self.read_head().await else {
+            return false;
+        };
+        let moved = newest.db.0.head.generation != base.0.head.generation;
+        self.advance(newest);
+        moved
     }
 
     /// Finds out whether a swap happened whose writer went away.
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
-        let newest = read_head(&self.0.loader, &self.0.branch).await?;
+        let newest = self.read_head().await?;
         let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
         self.advance(newest);
         for (request, report) in attempt.group {
@@ -226,6 +249,10 @@ impl Connection {
                 .await;
             let (db, bytes) = match prepared {
                 Ok(prepared) => prepared,
+                Err(Error::SnapshotExpired(_)) if self.overtaken(&base.db).await => {
+                    open.splice(0..0, taken);
+                    continue;
+                }
                 Err(error) => return settle_all(taken.into_iter().chain(open), error),
             };
             let commit = db.head_commit();
@@ -233,8 +260,7 @@ impl Connection {
             *turn = Some(Attempt { commit, group });
             let outcome = self
                 .0
-                .loader
-                .store()
+                .store
                 .cas_head(&self.0.branch, Some(&base.version), bytes)
                 .await;
             let newest = match outcome {
@@ -296,6 +322,12 @@ impl Connection {
                         break;
                     }
                 }
+                Err(Error::SnapshotExpired(_)) if self.overtaken(base).await => {
+                    // This process slept through a garbage collection: all of it is decided anew.
+                    taken.push(request);
+                    open.splice(0..0, taken);
+                    return (Vec::new(), Vec::new());
+                }
                 Err(error) => request.settle(Err(error)),
             }
         }
@@ -339,7 +371,7 @@ impl Connection {
     async fn build(&self, db: &Db) -> Result<(Db, bytes::Bytes)> {
         let environment = Arc::clone(&self.0.environment);
         let mut writer = NodeWriter::new(
-            Arc::clone(&self.0.loader),
+            Arc::clone(db.loader()),
             Box::new(move || PackId(environment.random())),
         );
         let head = checkpoint(db, &mut writer).await?;
@@ -349,7 +381,7 @@ impl Connection {
             .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;
         let schema = Arc::clone(db.schema());
         Ok((
-            Db::from_parts(Arc::clone(&self.0.loader), Arc::new(head), schema),
+            Db::from_parts(Arc::clone(db.loader()), Arc::new(head), schema),
             bytes,
         ))
     }
@@ -357,7 +389,7 @@ impl Connection {
     /// Reads the head after an answer that may hide a success: the newest value if the commit is in it.
     async fn read_back(&self, commit: CommitId, outcome: CasOutcome) -> Result<Option<Newest>> {
         let found = async {
-            let newest = read_head(&self.0.loader, &self.0.branch).await?;
+            let newest = self.read_head().await?;
             let mine = newest.db.commit_hash(commit.t).await? == Some(commit.hash);
             Ok::<_, Error>((newest, mine))
         };

@@ -262,7 +262,16 @@ fn encode_log(log: &[Datom], out: &mut Writer) {
         out.count(0);
         return;
     }
-    out.bytes(&encode(&Node::Leaf(Leaf::from_datoms(log))).frame);
+    // Bodies lie here, so where else they lie does not matter: garbage collection may move them.
+    let unplaced = |datom: &Datom| match &datom.v {
+        Value::Large(_) => Datom {
+            v: datom.v.unplaced(),
+            ..datom.clone()
+        },
+        _ => datom.clone(),
+    };
+    let leaf: Vec<Datom> = log.iter().map(unplaced).collect();
+    out.bytes(&encode(&Node::Leaf(Leaf::from_datoms(&leaf))).frame);
     for large in log.iter().filter_map(large) {
         // A tail is made of values that were transacted or read whole.
         out.bytes(large.body.get().map_or(&[], |body| body));

@@ -44,8 +44,24 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] with the first fault; [`Error::Store`].
+    /// [`Error::Corrupt`] with the first fault; [`Error::SnapshotExpired`] if a garbage collection since
+    /// removed what this value needs; [`Error::Store`].
     pub async fn verify(&self) -> Result<Verified> {
+        match self.verify_whole().await {
+            Err(Error::SnapshotExpired(what)) => {
+                let newest = Self::open(self.store(), self.branch()).await?;
+                // Without a garbage collection since, nothing may be gone.
+                Err(if newest.0.head.gc_epoch == self.0.head.gc_epoch {
+                    Error::corrupt(format!("branch {}", self.branch()), what)
+                } else {
+                    Error::SnapshotExpired(what)
+                })
+            }
+            verified => verified,
+        }
+    }
+
+    async fn verify_whole(&self) -> Result<Verified> {
         let head = &self.0.head;
         let mut verified = Verified::default();
         for tree in head.checkpoint.trees.iter().chain([&head.commits]) {
