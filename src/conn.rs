@@ -6,7 +6,10 @@
 //! **Invariant.** [`Connection::db`] never goes back: each value it hands out is at least as new as the
 //! one before, and as the newest commit made through this connection.
 
+mod purge;
 mod writer;
+
+pub use purge::{Purge, PurgeReport};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -22,6 +22,7 @@ pub(crate) mod commit;
 mod datoms;
 pub(crate) mod head;
 pub(crate) mod merge;
+pub(crate) mod rebuild;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;

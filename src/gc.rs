@@ -65,7 +65,8 @@ pub struct GcOptions {
     /// How long whoever has opened a branch may go on reading what he found: an hour unless it is said.
     /// Zero deletes at once what is dead, which is right only where nobody reads.
     pub grace: Duration,
-    /// Changes nothing and says what would happen, by the clock of this machine.
+    /// Changes nothing and says what would happen, by the clock of this machine. Old nodes of the tree of
+    /// commits, which a run would write anew, count as alive.
     pub dry_run: bool,
     /// Copies what lives out of packs of which more than half is dead. So it is unless it is said.
     pub repack: bool,

@@ -34,7 +34,7 @@ mod tx;
 mod value;
 mod wire;
 
-pub use conn::Connection;
+pub use conn::{Connection, Purge, PurgeReport};
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::Term;
 pub use datomfusion_datalog::edn;

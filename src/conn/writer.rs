@@ -42,7 +42,7 @@ const ROUNDS_MAX: usize = 1000;
 pub(super) struct Writer {
     queue: Mutex<VecDeque<Arc<Request>>>,
     /// Held by the one that writes; holds what a writer that went away left behind.
-    turn: tokio::sync::Mutex<Option<Attempt>>,
+    pub(super) turn: tokio::sync::Mutex<Option<Attempt>>,
 }
 
 /// A transaction that waits, and what became of it.
@@ -204,7 +204,7 @@ impl Connection {
         ))
     }
 
-    async fn read_head(&self) -> Result<Newest> {
+    pub(super) async fn read_head(&self) -> Result<Newest> {
         read_head(self.newest().db.loader(), &self.0.branch).await
     }
 
@@ -415,7 +415,7 @@ pub(super) async fn create(
     branch: &BranchName,
     environment: &dyn Environment,
 ) -> Result<Newest> {
-    let store = loader.store();
+    let (store, loader) = (loader.store(), &loader.of_epoch(0));
     let none = CommitHash([0; 32]);
     let pending = Pending {
         t: 0,

@@ -33,10 +33,27 @@ type Fact = (Entid, Entid, Value);
 
 /// What a log amounts to.
 #[derive(Default)]
-struct Replayed {
+pub(crate) struct Replayed {
     current: BTreeMap<Fact, Datom>,
     history: Vec<Datom>,
-    schema: Schema,
+    pub(crate) schema: Schema,
+}
+
+impl Replayed {
+    /// What a tree must hold besides the log, in its order.
+    pub(crate) fn tree(&self, name: TreeName) -> Vec<&Datom> {
+        let in_avet = |d: &&Datom| self.schema.attribute(d.a).is_some_and(|a| a.in_avet());
+        let mut said: Vec<&Datom> = match name {
+            TreeName::Eavt | TreeName::Aevt => self.current.values().collect(),
+            TreeName::Avet => self.current.values().filter(in_avet).collect(),
+            TreeName::HistoryEavt | TreeName::HistoryAevt => self.history.iter().collect(),
+            TreeName::HistoryAvet => self.history.iter().filter(in_avet).collect(),
+            TreeName::Log | TreeName::Commits => Vec::new(),
+        };
+        let order = name.order();
+        said.sort_unstable_by(|left, right| order.compare(left, right));
+        said
+    }
 }
 
 impl Db {
@@ -101,7 +118,7 @@ impl Db {
     }
 
     /// The datoms of one of the head's trees, large values with their bodies.
-    async fn tree_datoms(&self, name: TreeName) -> Result<Vec<Datom>> {
+    pub(crate) async fn tree_datoms(&self, name: TreeName) -> Result<Vec<Datom>> {
         let mut slices = tree_slices(self, self.0.head.checkpoint.tree(name), Range::all());
         let mut datoms = Vec::new();
         while let Some(slice) = slices.try_next().await? {
@@ -115,18 +132,11 @@ impl Db {
 
     /// Each tree holds just what the log says.
     async fn agree(&self, replayed: &Replayed) -> Result<()> {
-        let in_avet = |a| replayed.schema.attribute(a).is_some_and(|a| a.in_avet());
         for name in TreeName::DATA {
-            let said: Vec<&Datom> = match name {
-                TreeName::Eavt | TreeName::Aevt => replayed.current.values().collect(),
-                TreeName::Avet => replayed.current.values().filter(|d| in_avet(d.a)).collect(),
-                TreeName::HistoryEavt | TreeName::HistoryAevt => replayed.history.iter().collect(),
-                TreeName::HistoryAvet => replayed.history.iter().filter(|d| in_avet(d.a)).collect(),
-                TreeName::Log | TreeName::Commits => continue,
-            };
-            let order = name.order();
-            let mut said = said;
-            said.sort_unstable_by(|left, right| order.compare(left, right));
+            if name == TreeName::Log {
+                continue;
+            }
+            let said = replayed.tree(name);
             let stored = self.tree_datoms(name).await?;
             let differs = said
                 .iter()
@@ -164,7 +174,7 @@ impl Db {
                 let t = record.pending.t;
                 let start = log.partition_point(|datom| datom.tx.t() < t);
                 let end = log.partition_point(|datom| datom.tx.t() <= t);
-                let digest = record.pending.digest(&log[start..end]);
+                let digest = record.digest_with(&log[start..end]);
                 if t != expected || digest != record.digest {
                     return Err(Error::corrupt(
                         format!("commit t={t}"),
@@ -198,7 +208,7 @@ impl Db {
 }
 
 /// Folds a log into what holds and what is history.
-fn replay(log: &[Datom]) -> Result<Replayed> {
+pub(crate) fn replay(log: &[Datom]) -> Result<Replayed> {
     let mut replayed = Replayed {
         schema: Schema::bootstrap(),
         ..Replayed::default()
