@@ -104,11 +104,7 @@ impl Connection {
         Ok(Self::new(branch, environment, newest))
     }
 
-    fn new(
-        branch: BranchName,
-        environment: Arc<dyn Environment>,
-        newest: Newest,
-    ) -> Self {
+    fn new(branch: BranchName, environment: Arc<dyn Environment>, newest: Newest) -> Self {
         Self(Arc::new(Shared {
             store: newest.db.store().clone(),
             branch,

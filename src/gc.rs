@@ -307,11 +307,7 @@ impl<'a> Run<'a> {
                 "the head of branch {branch} is full; checkpoint it and collect again"
             ))
         })?;
-        match self
-            .store
-            .cas_head(branch, Some(&line.version), body)
-            .await
-        {
+        match self.store.cas_head(branch, Some(&line.version), body).await {
             CasOutcome::Swapped(version) => {
                 line.version = version;
                 Ok(true)
@@ -327,9 +323,7 @@ impl<'a> Run<'a> {
         let roots: Vec<Root> = lines
             .flat_map(|line| {
                 let checkpoints = line.kept.iter().chain([&line.head.checkpoint]);
-                checkpoints
-                    .flat_map(roots_of)
-                    .chain(line.head.commits.root)
+                checkpoints.flat_map(roots_of).chain(line.head.commits.root)
             })
             .collect();
         let reachable = mark(&self.loader, roots, self.tail_bodies()).await?;
@@ -380,7 +374,10 @@ impl<'a> Run<'a> {
         let grace = i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX);
         let due = |verdict: &Verdict| verdict.at.saturating_add(grace) <= self.now;
         let named: HashSet<PackId> = self.verdicts.iter().flat_map(|v| v.packs.clone()).collect();
-        let fresh: Vec<&PackInfo> = dead.iter().filter(|pack| !named.contains(&pack.id)).collect();
+        let fresh: Vec<&PackInfo> = dead
+            .iter()
+            .filter(|pack| !named.contains(&pack.id))
+            .collect();
         let ripe: HashSet<PackId> = self
             .verdicts
             .iter()
@@ -393,7 +390,9 @@ impl<'a> Run<'a> {
             .filter(|pack| at_once || ripe.contains(&pack.id))
             .collect();
         if !at_once {
-            fresh.iter().for_each(|pack| self.report.condemned.add(pack));
+            fresh
+                .iter()
+                .for_each(|pack| self.report.condemned.add(pack));
         }
         go.iter().for_each(|pack| self.report.deleted.add(pack));
         if self.options.dry_run {

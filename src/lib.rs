@@ -48,10 +48,10 @@ pub use environment::{Environment, Seeded};
 pub use error::{Error, Result, StoreFailure};
 #[cfg(feature = "query")]
 pub use federation::Federation;
-pub use gc::{GcOptions, GcReport, Packs, Retention};
 #[cfg(not(target_family = "wasm"))]
 pub use gc::gc;
 pub use gc::gc_in;
+pub use gc::{GcOptions, GcReport, Packs, Retention};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index, TreeName};
 #[cfg(feature = "query")]

@@ -97,8 +97,11 @@ impl Connection {
             let goes = doomed(what, &log);
             let report = PurgeReport {
                 datoms: goes.len() as u64,
-                transactions: goes.iter().map(|at| log[*at].tx).collect::<BTreeSet<_>>().len()
-                    as u64,
+                transactions: goes
+                    .iter()
+                    .map(|at| log[*at].tx)
+                    .collect::<BTreeSet<_>>()
+                    .len() as u64,
                 elsewhere: Vec::new(),
             };
             if goes.is_empty() {
@@ -137,9 +140,9 @@ impl Connection {
             writer.finish().await?;
             head.generation += 1;
             head.gc_epoch = epoch;
-            let body = head.encode().ok_or_else(|| {
-                Error::invalid("the head would be too large even without a tail")
-            })?;
+            let body = head
+                .encode()
+                .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;
             let checkpoint = head.checkpoint.clone();
             let db = Db::from_head(loader, head).await?;
             match self

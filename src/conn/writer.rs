@@ -78,7 +78,7 @@ impl Request {
 }
 
 /// A swap that was asked for and whose answer may have been lost.
-struct Attempt {
+pub(super) struct Attempt {
     commit: CommitId,
     group: Vec<(Arc<Request>, TxReport)>,
 }
@@ -199,9 +199,7 @@ impl Connection {
                 });
             }
         }
-        Err(Error::invalid(
-            "others were faster every time; try again",
-        ))
+        Err(Error::invalid("others were faster every time; try again"))
     }
 
     pub(super) async fn read_head(&self) -> Result<Newest> {

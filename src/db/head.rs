@@ -79,7 +79,7 @@ impl Head {
         out.raw(&self.checkpoint_commit.0);
         out.zigzag(self.checkpoint_instant);
         encode_tree(&self.commits, &mut out);
-        // Room for a location index, which repacking will write.
+        // Reserved for an index of places; repacking rewrites hints and needs none.
         out.u8(0);
         match self
             .schema

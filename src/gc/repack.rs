@@ -83,7 +83,10 @@ impl Moved<'_> {
     /// A head whose trees reach nothing in the packs that go.
     async fn head(&mut self, run: &Run<'_>, db: &Db) -> Result<Head> {
         let mut head = Head::clone(&db.0.head);
-        if tail_bodies(&head).iter().any(|at| self.going.contains(&at.pack)) {
+        if tail_bodies(&head)
+            .iter()
+            .any(|at| self.going.contains(&at.pack))
+        {
             return Err(busy(&head.branch));
         }
         let mut hands = Hands {

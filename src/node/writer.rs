@@ -86,10 +86,13 @@ impl NodeWriter {
         goes: impl Fn(PackId) -> bool,
     ) -> Result<(NodeId, Location)> {
         let moved = |large: &Large| large.location.is_some_and(|place| goes(place.pack));
-        let unwritten = |large: &&&Arc<Large>| {
-            moved(large) && !self.bodies.contains_key(&large.hash)
-        };
-        let larges: Vec<_> = leaf.larges().into_iter().filter(|large| unwritten(&large)).collect();
+        let unwritten =
+            |large: &&&Arc<Large>| moved(large) && !self.bodies.contains_key(&large.hash);
+        let larges: Vec<_> = leaf
+            .larges()
+            .into_iter()
+            .filter(|large| unwritten(&large))
+            .collect();
         self.loader.resolve_larges(larges).await?;
         let leaf = leaf.map_large(|large| {
             if moved(large) {

@@ -120,7 +120,11 @@ impl Simulation {
     pub(crate) async fn copy(&self) -> Arc<Self> {
         let copy = Self::new();
         copy.clock.store(self.now(), Ordering::SeqCst);
-        let written = self.written.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let written = self
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         *copy.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
         for (key, body) in self.bytes().await {
             if let Some(branch) = key.strip_prefix("heads/") {
@@ -155,7 +159,11 @@ fn lost() -> Error {
 
 impl Handle {
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
-        let written = self.simulation.written.lock().unwrap_or_else(PoisonError::into_inner);
+        let written = self
+            .simulation
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         let at = written.get(&meta.location).copied().unwrap_or(0);
         meta.last_modified = DateTime::from_timestamp_millis(at).unwrap();
         meta
@@ -226,10 +234,17 @@ impl ObjectStore for Handle {
         if !takes_effect {
             return Err(stopped());
         }
-        let put = self.simulation.objects.put_opts(key, payload, options).await;
+        let put = self
+            .simulation
+            .objects
+            .put_opts(key, payload, options)
+            .await;
         if put.is_ok() {
-            let mut written =
-                self.simulation.written.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut written = self
+                .simulation
+                .written
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
             written.insert(key.clone(), self.simulation.now());
         }
         if answers { put } else { Err(stopped()) }
@@ -266,7 +281,9 @@ impl ObjectStore for Handle {
             (_, true) => {
                 let this = self.clone();
                 let found = self.simulation.objects.list(prefix);
-                found.map(move |meta| meta.map(|meta| this.dated(meta))).boxed()
+                found
+                    .map(move |meta| meta.map(|meta| this.dated(meta)))
+                    .boxed()
             }
             _ => stream::once(async { Err(stopped()) }).boxed(),
         }

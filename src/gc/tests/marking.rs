@@ -9,7 +9,11 @@ async fn slowly(loader: &Loader, roots: &[Root]) -> BTreeSet<Location> {
     let mut open = roots.to_vec();
     while let Some(place) = open.pop() {
         places.insert(place.location);
-        for node in loader.load_here(&[(place.id, place.location)]).await.unwrap() {
+        for node in loader
+            .load_here(&[(place.id, place.location)])
+            .await
+            .unwrap()
+        {
             match &node {
                 Node::Inner(_) => open.extend(place.children(&node).unwrap()),
                 Node::Leaf(leaf) => {
@@ -23,7 +27,9 @@ async fn slowly(loader: &Loader, roots: &[Root]) -> BTreeSet<Location> {
 }
 
 fn roots(head: &Head) -> Vec<Root> {
-    roots_of(&head.checkpoint).chain(head.commits.root).collect()
+    roots_of(&head.checkpoint)
+        .chain(head.commits.root)
+        .collect()
 }
 
 async fn marked(store: &Store) -> (Reachable, crate::node::loader::Loads, Head) {
@@ -47,7 +53,10 @@ async fn marking_finds_what_a_twin_finds_that_reads_everything() {
         assert_eq!(reachable.frames(), slow.len() as u64);
         let bytes: u64 = slow.iter().map(|place| u64::from(place.len)).sum();
         assert_eq!(reachable.bytes(), bytes);
-        assert!(slow.iter().all(|place| reachable.bodies_of(*place).is_some()));
+        assert!(
+            slow.iter()
+                .all(|place| reachable.bodies_of(*place).is_some())
+        );
     }
 }
 
@@ -59,9 +68,15 @@ async fn marking_reads_no_leaf_that_names_no_body() {
     let connection = Connection::create_in(&store, BranchName::default(), environment)
         .await
         .unwrap();
-    connection.transact(&TxData::parse(SCHEMA).unwrap()).await.unwrap();
+    connection
+        .transact(&TxData::parse(SCHEMA).unwrap())
+        .await
+        .unwrap();
     let mut import = crate::Import::new(connection.db().schema());
-    let (id, text) = (import.attribute("n/id").unwrap(), import.attribute("n/text").unwrap());
+    let (id, text) = (
+        import.attribute("n/id").unwrap(),
+        import.attribute("n/text").unwrap(),
+    );
     for n in 0..40_000 {
         let text = (text, crate::Value::string(format!("text {n}")));
         import.entity([(id, crate::Value::Long(n)), text]).unwrap();
@@ -84,11 +99,19 @@ async fn marking_reads_no_leaf_that_names_no_body() {
         inner
     };
     assert!(reachable.frames() > 50, "{}", reachable.frames());
-    assert_eq!(loads.nodes, inner, "inner nodes alone, of {} frames", reachable.frames());
+    assert_eq!(
+        loads.nodes,
+        inner,
+        "inner nodes alone, of {} frames",
+        reachable.frames()
+    );
 
     // One long text: the leaves that name it are read, and no others.
     let data = r#"[{:n/id 7 :n/text "LONG"}]"#.replace("LONG", &"x".repeat(2000));
-    connection.transact(&TxData::parse(&data).unwrap()).await.unwrap();
+    connection
+        .transact(&TxData::parse(&data).unwrap())
+        .await
+        .unwrap();
     connection.checkpoint().await.unwrap();
     let (_, loads, _) = marked(&store).await;
     let holders = loads.nodes - inner;
