@@ -66,7 +66,7 @@ async fn a_stop_at_any_operation_of_a_purge_leaves_the_old_or_the_new_value() {
     for said in &mut new.0 {
         said.retain(|datom| datom.a != text);
     }
-    let purge = async |simulation: &Arc<Simulation>, store: &Store, seed| {
+    let purge = async |simulation: &Arc<Simulation>, store: &Store, seed: u64| {
         let environment = world(simulation, (1 << 42) | seed);
         let branch = BranchName::default();
         let connection = Connection::open_in(store, branch, environment).await?;
