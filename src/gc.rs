@@ -31,8 +31,6 @@
 mod mark;
 mod repack;
 mod retention;
-#[cfg(test)]
-mod tests;
 mod verdict;
 
 pub use self::retention::Retention;
@@ -76,7 +74,7 @@ impl Default for GcOptions {
     fn default() -> Self {
         Self {
             retention: Retention::default(),
-            grace: Duration::from_secs(60 * 60),
+            grace: Duration::from_hours(1),
             dry_run: false,
             repack: true,
         }
@@ -333,7 +331,9 @@ impl<'a> Run<'a> {
         if self.options.repack && !self.options.dry_run && !half.is_empty() {
             let going: HashSet<PackId> = half.iter().map(|pack| pack.id).collect();
             repack::repack(&mut self, &reachable, &going).await?;
-            half.iter().for_each(|pack| self.report.repacked.add(pack));
+            for pack in &half {
+                self.report.repacked.add(pack);
+            }
             dead.extend(half);
         }
         self.sweep(&dead).await?;
@@ -390,11 +390,13 @@ impl<'a> Run<'a> {
             .filter(|pack| at_once || ripe.contains(&pack.id))
             .collect();
         if !at_once {
-            fresh
-                .iter()
-                .for_each(|pack| self.report.condemned.add(pack));
+            for pack in &fresh {
+                self.report.condemned.add(pack);
+            }
         }
-        go.iter().for_each(|pack| self.report.deleted.add(pack));
+        for pack in &go {
+            self.report.deleted.add(pack);
+        }
         if self.options.dry_run {
             return Ok(());
         }
@@ -483,3 +485,6 @@ fn leaf_of(node: Node, root: &Root) -> Result<Leaf> {
         )),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -39,8 +39,6 @@ mod layout;
 mod pack;
 mod range;
 mod requests;
-#[cfg(test)]
-pub(crate) mod simulated;
 mod url;
 
 #[cfg(feature = "fs")]
@@ -556,6 +554,8 @@ pub struct PackInfo {
     pub modified: i64,
 }
 
+#[cfg(test)]
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -136,7 +136,7 @@ impl Connection {
                 Arc::clone(&loader),
                 Box::new(move || PackId(environment.random())),
             );
-            let mut head = rebuild(&base.db, &kept, records, &mut writer).await?;
+            let mut head = Box::pin(rebuild(&base.db, &kept, records, &mut writer)).await?;
             writer.finish().await?;
             head.generation += 1;
             head.gc_epoch = epoch;

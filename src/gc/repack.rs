@@ -171,12 +171,12 @@ impl Moved<'_> {
 
     async fn leaf(&mut self, hands: &mut Hands<'_>, root: Root, goes: bool) -> Result<Location> {
         let going = self.going;
-        let bodies_stay = match self.reachable.bodies_of(root.location) {
-            Some(packs) => Some(!packs.iter().any(|pack| going.contains(pack))),
-            // A writer wrote it after the marking.
-            None => None,
-        };
-        if !goes && bodies_stay == Some(true) {
+        // Of a leaf that a writer wrote after the marking, nothing is known yet.
+        let bodies_stay = self
+            .reachable
+            .bodies_of(root.location)
+            .is_some_and(|packs| !packs.iter().any(|pack| going.contains(pack)));
+        if !goes && bodies_stay {
             return Ok(root.location);
         }
         if let Some(to) = self.written.get(&root.id) {

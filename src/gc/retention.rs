@@ -17,8 +17,8 @@ use crate::error::Result;
 use crate::index::{Range, TreeName};
 use crate::tree::Change;
 
-const HOUR: Duration = Duration::from_secs(60 * 60);
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+const HOUR: Duration = Duration::from_hours(1);
+const DAY: Duration = Duration::from_hours(24);
 
 /// Which checkpoints of the past stay: all that are young, then the last one of each interval, the longer
 /// the older they are.

@@ -1,8 +1,10 @@
 //! Garbage collection against a twin that remembers everything, on a storage whose clock a test turns.
 
 use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::panic::AssertUnwindSafe;
 
-use futures::TryStreamExt;
+use futures::{FutureExt, TryStreamExt};
 
 use super::*;
 use crate::conn::Connection;
@@ -69,9 +71,9 @@ fn scripted(n: u64) -> String {
         _ => format!("text {n}"),
     };
     let mut said = format!("[{{:n/id {} :n/text \"{text}\" :n/next [\"t\"]}} ", n % 40);
-    said.push_str(&format!("{{:db/id \"t\" :n/id {}}}", (n * 7) % 40));
+    let _ = write!(said, "{{:db/id \"t\" :n/id {}}}", (n * 7) % 40);
     if n > 60 && n.is_multiple_of(5) {
-        said.push_str(&format!(" [:db/retractEntity [:n/id {}]]", (n + 3) % 40));
+        let _ = write!(said, " [:db/retractEntity [:n/id {}]]", (n + 3) % 40);
     }
     said.push(']');
     said
@@ -500,42 +502,46 @@ async fn branches_share_what_lives_and_each_is_kept_whole() {
     }
 }
 
+/// A life of a database that follows from a seed.
+async fn live(seed: u64) {
+    let mut dice = Dice(seed);
+    let mut work = Work::begin(100 + seed).await;
+    for step in 0..25 {
+        match dice.below(6) {
+            0 => {
+                let environment = world(&work.simulation, seed << 16 | step << 8);
+                let store = work.simulation.store();
+                work.connection = Connection::open_in(&store, BranchName::default(), environment)
+                    .await
+                    .unwrap();
+            }
+            1 => work.simulation.pass(dice.below(3).cast_signed() * HOUR),
+            2 | 3 => {
+                let options = GcOptions {
+                    retention: Retention::keep_all().thin(
+                        Duration::from_secs(60 * dice.below(200)),
+                        Duration::from_secs(60 * (1 + dice.below(300))),
+                    ),
+                    grace: Duration::from_secs(dice.below(3) * 1800),
+                    repack: dice.below(3) > 0,
+                    dry_run: dice.below(8) == 0,
+                };
+                work.gc(&options, seed << 8 | step).await;
+                work.check(13).await;
+            }
+            _ => {
+                work.go_on(1 + dice.below(12), dice.below(9).cast_signed())
+                    .await;
+            }
+        }
+    }
+    work.check(1).await;
+}
+
 #[tokio::test]
 async fn generated_lives_survive_collection() {
     for seed in 0..6 {
-        println!("seed {seed}");
-        let mut dice = Dice(seed);
-        let mut work = Work::begin(100 + seed).await;
-        for step in 0..25 {
-            match dice.below(6) {
-                0 => {
-                    let environment = world(&work.simulation, seed << 16 | step << 8);
-                    let store = work.simulation.store();
-                    work.connection =
-                        Connection::open_in(&store, BranchName::default(), environment)
-                            .await
-                            .unwrap();
-                }
-                1 => work.simulation.pass(dice.below(3).cast_signed() * HOUR),
-                2 | 3 => {
-                    let options = GcOptions {
-                        retention: Retention::keep_all().thin(
-                            Duration::from_secs(60 * dice.below(200)),
-                            Duration::from_secs(60 * (1 + dice.below(300))),
-                        ),
-                        grace: Duration::from_secs(dice.below(3) * 1800),
-                        repack: dice.below(3) > 0,
-                        dry_run: dice.below(8) == 0,
-                    };
-                    work.gc(&options, seed << 8 | step).await;
-                    work.check(13).await;
-                }
-                _ => {
-                    work.go_on(1 + dice.below(12), dice.below(9).cast_signed())
-                        .await
-                }
-            }
-        }
-        work.check(1).await;
+        let lived = AssertUnwindSafe(live(seed)).catch_unwind().await;
+        assert!(lived.is_ok(), "seed {seed}");
     }
 }

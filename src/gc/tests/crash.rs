@@ -52,7 +52,6 @@ async fn a_stop_at_any_operation_of_a_run_leaves_the_store_whole() {
             work.check(29).await;
         }
     }
-    println!("stopped at each of {operations} operations, before and after");
 }
 
 #[tokio::test]

@@ -67,7 +67,7 @@ async fn rebuilt_from_its_whole_log_a_database_is_what_it_was() {
     let numbers = Seeded::new(41);
     let new_pack = Box::new(move || PackId(numbers.random()));
     let mut writer = NodeWriter::new(Arc::clone(&loader), new_pack);
-    let head = rebuild(&db, &log, records.clone(), &mut writer)
+    let head = Box::pin(rebuild(&db, &log, records.clone(), &mut writer))
         .await
         .unwrap();
     writer.finish().await.unwrap();
@@ -256,7 +256,7 @@ async fn other_branches_that_hold_the_facts_are_named() {
     };
     let purge = Purge::Attribute(work.attribute("n/next"));
     let report = work.connection.purge(&purge).await.unwrap();
-    assert_eq!(report.elsewhere, [side.clone()]);
+    assert_eq!(report.elsewhere, std::slice::from_ref(&side));
     let environment = world(&work.simulation, 71);
     let other = Connection::open_in(&store, side.clone(), environment)
         .await
