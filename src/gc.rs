@@ -61,7 +61,8 @@ pub struct GcOptions {
     /// Which checkpoints stay.
     pub retention: Retention,
     /// How long whoever has opened a branch may go on reading what he found: an hour unless it is said.
-    /// Zero deletes at once what is dead, which is right only where nobody reads.
+    /// A copy that is under way must have its head in place within it, too. Zero deletes at once what is
+    /// dead, which is right only where nobody reads and nothing is copied in.
     pub grace: Duration,
     /// Changes nothing and says what would happen, by the clock of this machine. Old nodes of the tree of
     /// commits, which a run would write anew, count as alive.
@@ -345,8 +346,8 @@ impl<'a> Run<'a> {
         lines.flat_map(|line| tail_bodies(&line.head)).collect()
     }
 
-    /// The packs that are dead, and those that are half-dead. What is younger than the run is neither: a
-    /// writer may be about to swap a head that names it.
+    /// The packs that are dead, and those that are half-dead. What is as young as the run is neither:
+    /// somebody may be about to write a head that names it.
     fn sort(&mut self, reachable: &Reachable) -> (Vec<PackInfo>, Vec<PackInfo>) {
         let pinned: HashSet<PackId> = self.tail_bodies().iter().map(|place| place.pack).collect();
         let (mut dead, mut half) = (Vec::new(), Vec::new());

@@ -125,3 +125,37 @@ async fn marking_reads_no_leaf_that_names_no_body() {
         .unwrap();
     assert_eq!(count, 40_000);
 }
+
+#[tokio::test]
+async fn a_tail_holds_bodies_and_names_no_place() {
+    let mut work = Work::begin(32).await;
+    let text = "x".repeat(3000);
+    work.transact(&format!(r#"[{{:n/id 7 :n/text "{text}"}}]"#))
+        .await;
+    work.connection.checkpoint().await.unwrap();
+    work.transact("[[:db/retract [:n/id 7] :n/text]]").await;
+    let store = work.simulation.store();
+    let branch = BranchName::default();
+    let (head, _) = read_head(&store, &branch).await.unwrap().unwrap();
+    assert_eq!(Leaf::from_datoms(&head.log).larges().len(), 1);
+    assert_eq!(tail_bodies(&head), []);
+}
+
+#[tokio::test]
+async fn a_pack_as_young_as_the_run_is_not_condemned() {
+    let work = Work::begin(33).await;
+    let store = work.simulation.store();
+    let stray = async |number: u8| {
+        let id = PackId([number; 16]);
+        let pack = crate::store::PackWriter::new(id).finish();
+        store.put_pack(id, pack).await.unwrap();
+    };
+    stray(1).await;
+    work.simulation.pass(1);
+    stray(2).await;
+    let run = work.gc(&GcOptions::default(), 1).await;
+    assert_eq!((run.packs.count, run.condemned.count), (2, 1));
+    work.simulation.pass(HOUR);
+    let run = work.gc(&GcOptions::default(), 2).await;
+    assert_eq!((run.deleted.count, run.condemned.count), (1, 1));
+}
