@@ -11,7 +11,10 @@ mod branch;
 mod listen;
 mod log;
 mod merge;
+mod purge;
 mod writer;
+
+pub use purge::{Purge, PurgeReport};
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +41,7 @@ use self::writer::Writer;
 pub struct Connection(Arc<Shared>, TransactionFunctions);
 
 struct Shared {
-    loader: Arc<Loader>,
+    store: Store,
     branch: BranchName,
     environment: Arc<dyn Environment>,
     newest: Mutex<Newest>,
@@ -96,7 +99,7 @@ impl Connection {
     ) -> Result<Self> {
         let loader = Arc::new(Loader::new(store.clone()));
         let newest = writer::create(&loader, &branch, &*environment).await?;
-        Ok(Self::new(loader, branch, environment, newest))
+        Ok(Self::new(branch, environment, newest))
     }
 
     /// [`Connection::open`] on a branch, with a clock and randomness of the caller's.
@@ -111,21 +114,15 @@ impl Connection {
     ) -> Result<Self> {
         let loader = Arc::new(Loader::new(store.clone()));
         let newest = read_head(&loader, &branch).await?;
-        Ok(Self::new(loader, branch, environment, newest))
+        Ok(Self::new(branch, environment, newest))
     }
 
-    fn new(
-        loader: Arc<Loader>,
-        branch: BranchName,
-        environment: Arc<dyn Environment>,
-        newest: Newest,
-    ) -> Self {
-        let newest = Mutex::new(newest);
+    fn new(branch: BranchName, environment: Arc<dyn Environment>, newest: Newest) -> Self {
         let shared = Arc::new(Shared {
-            loader,
+            store: newest.db.store().clone(),
             branch,
             environment,
-            newest,
+            newest: Mutex::new(newest),
             writer: Writer::default(),
             listeners: Listeners::default(),
         });
@@ -154,12 +151,11 @@ impl Connection {
         let known = self.newest();
         if let Some((bytes, version)) = self
             .0
-            .loader
-            .store()
+            .store
             .head_if_changed(&self.0.branch, &known.version)
             .await?
         {
-            let newest = decode_head(&self.0.loader, &self.0.branch, &bytes, version).await?;
+            let newest = decode_head(known.db.loader(), &self.0.branch, &bytes, version).await?;
             self.advance(newest, Vec::new());
         }
         Ok(self.db())
@@ -172,7 +168,7 @@ impl Connection {
 
     /// The store.
     pub fn store(&self) -> &Store {
-        self.0.loader.store()
+        &self.0.store
     }
 
     fn newest(&self) -> Newest {

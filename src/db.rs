@@ -24,6 +24,7 @@ mod diff;
 pub(crate) mod head;
 mod history;
 pub(crate) mod merge;
+pub(crate) mod rebuild;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;
@@ -121,6 +122,7 @@ impl Db {
                 deleted,
             });
         }
+        let loader = loader.of_epoch(head.gc_epoch);
         let checkpoint_schema = match &head.schema {
             Some(schema) => schema.clone(),
             None => load_schema(&loader, &head.checkpoint).await?,

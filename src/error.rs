@@ -114,9 +114,23 @@ pub enum Error {
         supported: u32,
     },
 
-    /// What an old basis needs was removed by garbage collection. Ask for a later basis.
+    /// What this value needs was removed by garbage collection. Open the branch again, and ask for a later
+    /// basis if this one was old.
     #[error("snapshot expired: {0}")]
     SnapshotExpired(String),
+
+    /// Garbage collection overtook this work, and nothing that it wrote counts. Begin it anew.
+    #[error(
+        "branch {branch} was garbage collected meanwhile (epoch {actual}, expected {expected}); begin anew"
+    )]
+    Fenced {
+        /// The branch.
+        branch: BranchName,
+        /// The epoch of the head that the work began from.
+        expected: u64,
+        /// The epoch of the head that is there now.
+        actual: u64,
+    },
 
     /// The storage failed. Transient failures have already been retried.
     #[error("storage at {location} failed")]

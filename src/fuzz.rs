@@ -40,6 +40,7 @@ pub fn encode_leaf(datoms: &[Datom]) -> (NodeId, Vec<u8>, usize) {
         id,
         frame,
         raw_bytes,
+        ..
     } = encode(&Node::Leaf(Leaf::from_datoms(datoms)));
     (id, frame, raw_bytes)
 }

@@ -19,6 +19,7 @@ mod error;
 mod federation;
 #[doc(hidden)]
 pub mod fuzz;
+mod gc;
 mod id;
 mod index;
 mod node;
@@ -35,7 +36,7 @@ mod wire;
 
 pub use conn::{
     Branch, Branches, Commit, Conflict, ConflictKind, Connection, MergeOutcome, MergeReport,
-    MergeStrategy, Resolution, commit_graph,
+    MergeStrategy, Purge, PurgeReport, Resolution, commit_graph,
 };
 pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::Term;
@@ -52,6 +53,10 @@ pub use environment::{Environment, Seeded};
 pub use error::{Error, Result, StoreFailure};
 #[cfg(feature = "query")]
 pub use federation::Federation;
+#[cfg(not(target_family = "wasm"))]
+pub use gc::gc;
+pub use gc::gc_in;
+pub use gc::{GcOptions, GcReport, Packs, Retention};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index, TreeName};
 #[cfg(feature = "query")]

@@ -6,6 +6,7 @@
 //! ```text
 //! heads/<branch>      one small object a branch, changed by compare-and-swap     → HeadStore
 //! packs/<xx>/<id>     frames back to back and an index of them, never changed    → ObjectStore
+//! gc/<id>             notes of garbage collection, gone when they are done with
 //! ```
 //!
 //! **Invariant.** A [`Store`] answers with the whole of what was asked for or with an error; never with
@@ -255,7 +256,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if the pack is missing or ends before the frame does, [`Error::Store`].
+    /// [`Error::SnapshotExpired`] if the pack is gone, [`Error::Corrupt`] if it ends before the frame does,
+    /// [`Error::Store`].
     pub async fn read(&self, location: Location) -> Result<Bytes> {
         self.read_range(location.pack, pack::frame_range(&location)?)
             .await
@@ -292,7 +294,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if the pack is missing, [`Error::Store`].
+    /// [`Error::SnapshotExpired`] if the pack is gone, [`Error::Store`].
     pub async fn read_pack(&self, pack: PackId) -> Result<Bytes> {
         let key = layout::pack_key(&self.0.prefix, pack);
         match self.get(&key, GetOptions::new()).await {
@@ -322,15 +324,70 @@ impl Store {
     ///
     /// [`Error::Store`]; a plain web server, for one, cannot list.
     pub async fn list_packs(&self) -> Result<Vec<PackInfo>> {
+        self.list_below(layout::PACKS, layout::pack_at).await
+    }
+
+    /// Removes a pack for good; one that is gone already is no error. One request.
+    pub(crate) async fn delete_pack(&self, id: PackId) -> Result<()> {
+        self.delete(&layout::pack_key(&self.0.prefix, id)).await
+    }
+
+    /// Writes a note of garbage collection. One request.
+    pub(crate) async fn put_note(&self, id: PackId, body: Bytes) -> Result<()> {
+        self.writable()?;
+        self.0.counters.put(body.len());
+        let key = layout::note_key(&self.0.prefix, id);
+        let (payload, options) = (PutPayload::from(body), PutOptions::from(PutMode::Create));
+        match self.0.objects.put_opts(&key, payload, options).await {
+            // Identities are random, so this is the store repeating a request that it had carried out.
+            Ok(_) | Err(object_store::Error::AlreadyExists { .. }) => Ok(()),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// The notes of garbage collection, in the order of their identities. One listing.
+    pub(crate) async fn list_notes(&self) -> Result<Vec<PackInfo>> {
+        self.list_below(layout::NOTES, layout::note_at).await
+    }
+
+    /// Reads a note; `None` if it is gone. One request.
+    pub(crate) async fn read_note(&self, id: PackId) -> Result<Option<Bytes>> {
+        let key = layout::note_key(&self.0.prefix, id);
+        match self.get(&key, GetOptions::new()).await {
+            Ok((bytes, _)) => Ok(Some(bytes)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    /// Removes a note. One request.
+    pub(crate) async fn delete_note(&self, id: PackId) -> Result<()> {
+        self.delete(&layout::note_key(&self.0.prefix, id)).await
+    }
+
+    async fn delete(&self, key: &Path) -> Result<()> {
+        self.writable()?;
+        self.0.counters.deleted();
+        match self.0.objects.delete(key).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(error) => Err(self.failure(error)),
+        }
+    }
+
+    async fn list_below(
+        &self,
+        directory: &str,
+        at: impl Fn(&Path, &Path) -> Option<PackId>,
+    ) -> Result<Vec<PackInfo>> {
         self.0.counters.listed();
-        let packs = self.0.prefix.clone().join(layout::PACKS);
+        let below = self.0.prefix.clone().join(directory);
         let mut found: Vec<_> = self
             .0
             .objects
-            .list(Some(&packs))
+            .list(Some(&below))
             .try_filter_map(async |meta| {
-                let id = layout::pack_at(&self.0.prefix, &meta.location);
-                Ok(id.map(|id| PackInfo {
+                // Whatever else lies there is not ours.
+                Ok(at(&self.0.prefix, &meta.location).map(|id| PackInfo {
                     id,
                     len: meta.size,
                     modified: meta.last_modified.timestamp_millis(),
@@ -339,7 +396,7 @@ impl Store {
             .try_collect()
             .await
             .map_err(|error| self.failure(error))?;
-        found.sort_unstable_by_key(|pack: &PackInfo| pack.id);
+        found.sort_unstable_by_key(|object: &PackInfo| object.id);
         Ok(found)
     }
 
@@ -439,10 +496,12 @@ impl Store {
 
     fn pack_failure(&self, key: &Path, error: object_store::Error) -> Error {
         match error {
-            // A pack is only asked for because something points to it.
-            object_store::Error::NotFound { .. } => {
-                Error::corrupt(format!("{key} of {}", self.location()), "it is missing")
-            }
+            // A pack is only asked for because something pointed to it, and nothing but garbage
+            // collection removes one.
+            object_store::Error::NotFound { .. } => Error::SnapshotExpired(format!(
+                "{key} of {} is gone; open the branch again",
+                self.location()
+            )),
             error => self.failure(error),
         }
     }
@@ -501,6 +560,8 @@ pub struct PackInfo {
     pub modified: i64,
 }
 
+#[cfg(test)]
+pub(crate) mod simulated;
 #[cfg(test)]
 mod tests {
     use super::*;

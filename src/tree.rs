@@ -98,6 +98,26 @@ impl Root {
         }
     }
 
+    /// What this node says of the nodes below it; nothing if it is a leaf.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupt`] if `node` is not the one that this stands for.
+    pub fn children(&self, node: &Node) -> Result<Vec<Self>> {
+        check(node, self)?;
+        let Node::Inner(inner) = node else {
+            return Ok(Vec::new());
+        };
+        Ok((0..inner.len())
+            .map(|i| Self {
+                id: inner.ids()[i],
+                location: inner.locations()[i],
+                level: self.level - 1,
+                count: inner.counts()[i],
+            })
+            .collect())
+    }
+
     /// Appends the stored form: id, pack, offset, length, level, count.
     pub fn encode(&self, out: &mut Writer) {
         out.raw(&self.id.0);

@@ -205,6 +205,18 @@ impl Large {
         }
     }
 
+    /// The same value at no place: places are the business of one store at one time.
+    fn unplaced(&self) -> Self {
+        Self {
+            value_type: self.value_type,
+            prefix: self.prefix.clone(),
+            hash: self.hash,
+            len: self.len,
+            body: self.body.clone(),
+            location: None,
+        }
+    }
+
     /// The body as text, if it has been read and the value is text.
     pub fn text(&self) -> Option<&str> {
         if self.value_type == ValueType::Bytes {
@@ -231,6 +243,23 @@ impl fmt::Debug for Large {
 impl Value {
     /// Most digits of a bigint or bigdec, and the largest scale of a bigdec in either direction.
     pub const DIGITS_MAX: u64 = 1000;
+
+    /// The same value; where its body lies, if it is a large one that has been read, is forgotten.
+    #[must_use]
+    pub(crate) fn unplaced(&self) -> Self {
+        match self {
+            Self::Large(large) if large.location.is_some() && large.body.get().is_some() => {
+                Self::Large(Arc::new(large.unplaced()))
+            }
+            Self::Tuple(elements) => Self::Tuple(
+                elements
+                    .iter()
+                    .map(|element| element.as_ref().map(Self::unplaced))
+                    .collect(),
+            ),
+            other => other.clone(),
+        }
+    }
 
     /// A string of any length.
     pub fn string(text: impl Into<Arc<str>>) -> Self {

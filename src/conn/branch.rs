@@ -119,7 +119,8 @@ impl Branches {
             match self.swap(name, expected.as_ref(), bytes).await? {
                 Swap::Mine(version) => {
                     if !self.still_there(at).await? {
-                        self.entomb(head, &version).await?;
+                        // Nobody may restore it, and nothing may be kept for it that is gone already.
+                        self.entomb(head.emptied(), &version).await?;
                         return Err(collected(at));
                     }
                     return Db::from_head(Arc::clone(at.loader()), head).await;
@@ -180,6 +181,11 @@ impl Branches {
             let (mut head, version) = self.read(name).await?;
             if head.deleted.take().is_none() {
                 return Err(Error::invalid(format!("branch {name} is not deleted")));
+            }
+            if head.is_emptied() {
+                return Err(Error::SnapshotExpired(format!(
+                    "what branch {name} needs was collected since it was deleted"
+                )));
             }
             head.generation += 1;
             let bytes = encoded(&loader, &mut head, &self.environment).await?;
@@ -395,6 +401,12 @@ pub(super) async fn stand_at(
     } else {
         Vec::new()
     };
+    if records.iter().any(|record| !record.purged.is_empty()) {
+        return Err(Error::invalid(format!(
+            "facts before t={} were purged; a branch cannot begin there, only at the newest value",
+            old.checkpoint.covered
+        )));
+    }
     head.pending = records.into_iter().map(|record| record.pending).collect();
     let later = old.pending.iter().filter(|pending| pending.t <= commit.t);
     head.pending.extend(later.cloned());

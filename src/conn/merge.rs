@@ -234,8 +234,8 @@ impl Connection {
         let mut head = stand_at(theirs, self.branch(), &self.0.environment).await?;
         head.generation = old.generation + 1;
         head.next_entid = head.next_entid.max(old.next_entid);
-        let bytes = encoded(&self.0.loader, &mut head, &self.0.environment).await?;
-        let db = Db::from_head(Arc::clone(&self.0.loader), head).await?;
+        let bytes = encoded(theirs.loader(), &mut head, &self.0.environment).await?;
+        let db = Db::from_head(Arc::clone(theirs.loader()), head).await?;
         self.install(&ours, db, bytes).await
     }
 

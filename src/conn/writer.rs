@@ -7,6 +7,8 @@
 //! ```
 //!
 //! If another process swapped first, everything is decided anew on its value: new `t`, ids, uniqueness.
+//! That holds for garbage collection too, which swaps every head before it looks for garbage: what was built
+//! on an older head never becomes reachable, and a writer that slept begins anew with the nodes of today.
 //! If it cannot be known who won, the head is read back and searched for the commit. A transaction whose
 //! caller went away while its swap was under way is searched for in the same manner, so that it is never
 //! committed twice.
@@ -152,29 +154,39 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// [`Error::HeadMoved`] if another writer swapped meanwhile; [`Error::Store`].
+    /// [`Error::HeadMoved`] if another writer committed meanwhile; [`Error::Store`].
     pub async fn checkpoint(&self) -> Result<()> {
         let _turn = self.0.writer.turn.lock().await;
-        let base = self.newest();
-        let old = &base.db.0.head;
-        if old.pending.is_empty() {
-            return Ok(());
+        for _ in 0..ROUNDS_MAX {
+            let base = self.newest();
+            let old = &base.db.0.head;
+            if old.pending.is_empty() {
+                return Ok(());
+            }
+            let head = Head {
+                generation: old.generation + 1,
+                ..Head::clone(old)
+            };
+            let base_db = base.db.with_head(Arc::new(head));
+            let (db, bytes) = match Box::pin(self.build(&base_db)).await {
+                Err(Error::SnapshotExpired(_)) if self.overtaken(&base.db).await => continue,
+                built => built?,
+            };
+            let expected = db.head_commit();
+            if self.swap(&base.version, db, bytes).await? {
+                return Ok(());
+            }
+            let actual = self.db().head_commit();
+            // Garbage collection swaps heads too, and says nothing new.
+            if actual != expected {
+                return Err(Error::HeadMoved {
+                    branch: self.0.branch.clone(),
+                    expected,
+                    actual,
+                });
+            }
         }
-        let head = Head {
-            generation: old.generation + 1,
-            ..Head::clone(old)
-        };
-        let base_db = base.db.with_head(Arc::new(head));
-        let (db, bytes) = Box::pin(self.build(&base_db)).await?;
-        let expected = db.head_commit();
-        if self.swap(&base.version, db, bytes).await? {
-            return Ok(());
-        }
-        Err(Error::HeadMoved {
-            branch: self.0.branch.clone(),
-            expected,
-            actual: self.db().head_commit(),
-        })
+        Err(Error::invalid("others were faster every time; try again"))
     }
 
     /// Makes `db` the newest value if `base` still is; `false` if it is not.
@@ -188,16 +200,25 @@ impl Connection {
     }
 
     /// Swaps the head without a transaction; `false` if another writer came first.
-    async fn swap(&self, version: &HeadVersion, db: Db, bytes: bytes::Bytes) -> Result<bool> {
-        let store = self.0.loader.store();
-        match store.cas_head(&self.0.branch, Some(version), bytes).await {
+    pub(super) async fn swap(
+        &self,
+        version: &HeadVersion,
+        db: Db,
+        bytes: bytes::Bytes,
+    ) -> Result<bool> {
+        match self
+            .0
+            .store
+            .cas_head(&self.0.branch, Some(version), bytes)
+            .await
+        {
             CasOutcome::Swapped(version) => {
                 self.advance(Newest { db, version }, Vec::new());
                 Ok(true)
             }
             CasOutcome::Failed(error) => Err(error),
             CasOutcome::Conflict | CasOutcome::Unknown(_) => {
-                let newest = read_head(&self.0.loader, &self.0.branch).await?;
+                let newest = self.read_head().await?;
                 let (now, mine) = (&newest.db.0.head, &db.0.head);
                 let mine = now.generation == mine.generation
                     && now.commit == mine.commit
@@ -208,9 +229,23 @@ impl Connection {
         }
     }
 
+    pub(super) async fn read_head(&self) -> Result<Newest> {
+        read_head(self.newest().db.loader(), &self.0.branch).await
+    }
+
+    /// Whether the head has moved on from a value whose nodes are gone, so that beginning anew may help.
+    async fn overtaken(&self, base: &Db) -> bool {
+        let Ok(newest) = self.read_head().await else {
+            return false;
+        };
+        let moved = newest.db.0.head.generation != base.0.head.generation;
+        self.advance(newest, Vec::new());
+        moved
+    }
+
     /// Finds out whether a swap happened whose writer went away.
     async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
-        let newest = read_head(&self.0.loader, &self.0.branch).await?;
+        let newest = self.read_head().await?;
         let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
         if happened {
             self.settle_group(newest, attempt.group);
@@ -239,6 +274,10 @@ impl Connection {
                 .await;
             let (db, bytes) = match prepared {
                 Ok(prepared) => prepared,
+                Err(Error::SnapshotExpired(_)) if self.overtaken(&base.db).await => {
+                    open.splice(0..0, taken);
+                    continue;
+                }
                 Err(error) => return settle_all(taken.into_iter().chain(open), error),
             };
             let commit = db.head_commit();
@@ -246,8 +285,7 @@ impl Connection {
             *turn = Some(Attempt { commit, group });
             let outcome = self
                 .0
-                .loader
-                .store()
+                .store
                 .cas_head(&self.0.branch, Some(&base.version), bytes)
                 .await;
             let newest = match outcome {
@@ -331,6 +369,12 @@ impl Connection {
                         break;
                     }
                 }
+                Err(Error::SnapshotExpired(_)) if self.overtaken(base).await => {
+                    // This process slept through a garbage collection: all of it is decided anew.
+                    taken.push(request);
+                    open.splice(0..0, taken);
+                    return (Vec::new(), Vec::new());
+                }
                 Err(error) => request.settle(Err(error)),
             }
         }
@@ -372,7 +416,7 @@ impl Connection {
 
     /// Merges the tail of a value into its trees; the value and its encoded head, its packs written.
     async fn build(&self, db: &Db) -> Result<(Db, bytes::Bytes)> {
-        let mut writer = node_writer(&self.0.loader, &self.0.environment);
+        let mut writer = node_writer(db.loader(), &self.0.environment);
         let head = checkpoint(db, &mut writer).await?;
         writer.finish().await?;
         let bytes = head
@@ -380,7 +424,7 @@ impl Connection {
             .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;
         let schema = Arc::clone(db.schema());
         Ok((
-            Db::from_parts(Arc::clone(&self.0.loader), Arc::new(head), schema),
+            Db::from_parts(Arc::clone(db.loader()), Arc::new(head), schema),
             bytes,
         ))
     }
@@ -388,7 +432,7 @@ impl Connection {
     /// Reads the head after an answer that may hide a success: the newest value if the commit is in it.
     async fn read_back(&self, commit: CommitId, outcome: CasOutcome) -> Result<Option<Newest>> {
         let found = async {
-            let newest = read_head(&self.0.loader, &self.0.branch).await?;
+            let newest = self.read_head().await?;
             let mine = newest.db.commit_hash(commit.t).await? == Some(commit.hash);
             Ok::<_, Error>((newest, mine))
         };
@@ -414,7 +458,7 @@ pub(super) async fn create(
     branch: &BranchName,
     environment: &dyn Environment,
 ) -> Result<Newest> {
-    let store = loader.store();
+    let (store, loader) = (loader.store(), &loader.of_epoch(0));
     let none = CommitHash([0; 32]);
     let pending = Pending {
         t: 0,

@@ -81,6 +81,7 @@ async fn record_commits(
                 head.checkpoint.covered
             },
             checkpoint: last.then(|| checkpoint.clone()),
+            purged: Vec::new(),
         };
         parent = record.hash;
         changes.push(Change::Insert(record.to_datom()));

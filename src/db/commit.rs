@@ -167,20 +167,30 @@ impl Pending {
 
     /// The digest of this commit's datoms, which are in LOG order.
     pub(crate) fn digest(&self, datoms: &[Datom]) -> [u8; 32] {
+        digest(datoms.iter().map(|datom| self.datom_hash(datom)))
+    }
+
+    /// The salted hash of one of this commit's datoms.
+    fn datom_hash(&self, datom: &Datom) -> [u8; 32] {
         let mut salt = [0; 32];
         salt[..16].copy_from_slice(&self.nonce);
-        let mut list = blake3::Hasher::new_derive_key("datomfusion 1 transaction data");
-        for datom in datoms {
-            let mut one = blake3::Hasher::new_keyed(&salt);
-            one.update(&datom.e.0.to_le_bytes());
-            one.update(&datom.a.0.to_le_bytes());
-            one.update(&datom.tx.0.0.to_le_bytes());
-            one.update(&[u8::from(datom.added), datom.v.value_type() as u8]);
-            hash_value(&datom.v, &mut one);
-            list.update(one.finalize().as_bytes());
-        }
-        *list.finalize().as_bytes()
+        let mut one = blake3::Hasher::new_keyed(&salt);
+        one.update(&datom.e.0.to_le_bytes());
+        one.update(&datom.a.0.to_le_bytes());
+        one.update(&datom.tx.0.0.to_le_bytes());
+        one.update(&[u8::from(datom.added), datom.v.value_type() as u8]);
+        hash_value(&datom.v, &mut one);
+        *one.finalize().as_bytes()
     }
+}
+
+/// The digest of a list of hashes of datoms.
+fn digest(hashes: impl IntoIterator<Item = [u8; 32]>) -> [u8; 32] {
+    let mut list = blake3::Hasher::new_derive_key("datomfusion 1 transaction data");
+    for hash in hashes {
+        list.update(&hash);
+    }
+    *list.finalize().as_bytes()
 }
 
 /// Feeds a value to a hash: fixed widths as they are, everything else behind its length.
@@ -235,6 +245,8 @@ pub(crate) struct CommitRecord {
     pub(crate) covered: u64,
     /// That checkpoint itself, if this commit made it.
     pub(crate) checkpoint: Option<Checkpoint>,
+    /// What purges have left of its datoms: the place of each among all of them, ascending, and its hash.
+    pub(crate) purged: Vec<(u64, [u8; 32])>,
 }
 
 /// The trees as of one commit, with what belongs to them.
@@ -315,6 +327,42 @@ impl Checkpoint {
 }
 
 impl CommitRecord {
+    /// The digest of the datoms that are there and of what purges have left of the others.
+    pub(crate) fn digest_with(&self, datoms: &[Datom]) -> [u8; 32] {
+        let slots = self.slots(datoms);
+        digest(slots.into_iter().map(|slot| match slot {
+            Slot::Left(hash) => hash,
+            Slot::There(datom) => self.pending.datom_hash(datom),
+        }))
+    }
+
+    /// This record after more of its datoms are gone; `datoms` are those that were there before.
+    pub(crate) fn without(self, datoms: &[Datom], goes: impl Fn(&Datom) -> bool) -> Self {
+        let purged = (0..)
+            .zip(self.slots(datoms))
+            .filter_map(|(place, slot)| match slot {
+                Slot::Left(hash) => Some((place, hash)),
+                Slot::There(datom) if goes(datom) => Some((place, self.pending.datom_hash(datom))),
+                Slot::There(_) => None,
+            })
+            .collect();
+        Self { purged, ..self }
+    }
+
+    fn slots<'d>(&self, datoms: &'d [Datom]) -> Vec<Slot<'d>> {
+        let mut slots = Vec::with_capacity(datoms.len() + self.purged.len());
+        let mut there = datoms.iter();
+        for (place, hash) in &self.purged {
+            // A place beyond the end makes a list that is too short: another digest.
+            let gap = place.saturating_sub(slots.len() as u64);
+            let gap = usize::try_from(gap).unwrap_or(usize::MAX);
+            slots.extend(there.by_ref().take(gap).map(Slot::There));
+            slots.push(Slot::Left(*hash));
+        }
+        slots.extend(there.map(Slot::There));
+        slots
+    }
+
     /// This record as an entry of the tree of commits.
     pub(crate) fn to_datom(&self) -> Datom {
         let mut out = Writer::new();
@@ -325,6 +373,11 @@ impl CommitRecord {
         out.u8(u8::from(self.checkpoint.is_some()));
         if let Some(checkpoint) = &self.checkpoint {
             checkpoint.encode(&mut out);
+        }
+        out.count(self.purged.len());
+        for (place, hash) in &self.purged {
+            out.varint(*place);
+            out.raw(hash);
         }
         let tx = crate::datom::TxId::from_t(self.pending.t);
         let t = i64::try_from(self.pending.t).unwrap_or(i64::MAX);
@@ -358,6 +411,13 @@ impl CommitRecord {
             1 => Some(Checkpoint::decode(input)?),
             _ => return Err(Malformed("a checkpoint is neither absent nor present")),
         };
+        let count = input.count(33)?;
+        let purged = (0..count)
+            .map(|_| Ok((input.varint()?, input.array()?)))
+            .collect::<Result<Vec<_>, _>>()?;
+        if !purged.is_sorted_by(|left, right| left.0 < right.0) {
+            return Err(Malformed("what a purge left is not in order"));
+        }
         input.finish()?;
         if covered > pending.t.saturating_add(1) {
             return Err(Malformed("its checkpoint is younger than itself"));
@@ -368,8 +428,15 @@ impl CommitRecord {
             digest,
             covered,
             checkpoint,
+            purged,
         })
     }
+}
+
+/// A datom of a transaction, or what a purge has left of it.
+enum Slot<'d> {
+    There(&'d Datom),
+    Left([u8; 32]),
 }
 
 pub(crate) fn encode_tree(tree: &Tree, out: &mut Writer) {

@@ -85,7 +85,7 @@ impl Head {
         out.raw(&self.checkpoint_commit.0);
         out.zigzag(self.checkpoint_instant);
         encode_tree(&self.commits, &mut out);
-        // Room for a location index, which repacking will write.
+        // Reserved for an index of places; repacking rewrites hints and needs none.
         out.u8(0);
         match self
             .schema
@@ -238,6 +238,31 @@ impl Head {
     }
 }
 
+impl Head {
+    /// The tombstone that is left when nothing is kept for it any more: it names its commit and no tree.
+    pub(crate) fn emptied(self) -> Self {
+        let newest = self.pending.last();
+        Self {
+            checkpoint: Checkpoint {
+                covered: self.commit.t.saturating_add(1),
+                ..Checkpoint::default()
+            },
+            checkpoint_commit: self.commit.hash,
+            checkpoint_instant: newest.map_or(self.checkpoint_instant, |newest| newest.instant),
+            commits: Tree::empty(TreeName::Commits),
+            schema: None,
+            pending: Vec::new(),
+            log: Vec::new(),
+            ..self
+        }
+    }
+
+    /// Whether [`Head::emptied`] made it.
+    pub(crate) fn is_emptied(&self) -> bool {
+        self.checkpoint.covered > 0 && self.commits.root.is_none()
+    }
+}
+
 /// The facts of a schema as the frame of a leaf.
 pub(crate) fn schema_frame(schema: &Schema) -> Vec<u8> {
     encode(&schema_node(schema)).frame
@@ -274,7 +299,16 @@ fn encode_log(log: &[Datom], out: &mut Writer) {
         out.count(0);
         return;
     }
-    out.bytes(&encode(&Node::Leaf(Leaf::from_datoms(log))).frame);
+    // Bodies lie here, so where else they lie does not matter: garbage collection may move them.
+    let unplaced = |datom: &Datom| match &datom.v {
+        Value::Large(_) => Datom {
+            v: datom.v.unplaced(),
+            ..datom.clone()
+        },
+        _ => datom.clone(),
+    };
+    let leaf: Vec<Datom> = log.iter().map(unplaced).collect();
+    out.bytes(&encode(&Node::Leaf(Leaf::from_datoms(&leaf))).frame);
     for large in log.iter().filter_map(large) {
         // A tail is made of values that were transacted or read whole.
         out.bytes(large.body.get().map_or(&[], |body| body));

@@ -172,7 +172,7 @@ impl Db {
 }
 
 /// The leaves of a range of a tree, in order.
-pub(super) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
+pub(crate) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
     let scan = Scan::new(tree, range, Direction::Forward);
     stream::try_unfold(
         (scan, Arc::clone(db.loader())),

@@ -14,10 +14,10 @@
 //! walk checks.
 //!
 //! A plain verification holds a path of nodes and a batch of commit records. A deep one holds every fact of
-//! the database, every superseded datom, 56 bytes a commit, a kilobyte a checkpoint and, one tree at a time,
+//! the database, every superseded datom, 80 bytes a commit and 40 a purged datom, a kilobyte a checkpoint and, one tree at a time,
 //! the datoms sorted and the nodes built from them.
 
-mod replay;
+pub(super) mod replay;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,10 +26,11 @@ use std::sync::Arc;
 use futures::stream::TryStreamExt;
 
 use self::replay::Replay;
-use super::commit::{Checkpoint, Pending};
+use super::commit::{Checkpoint, CommitRecord, Pending};
+use super::head::Head;
 use super::merge::tree_slices;
 use super::stats::TreeSize;
-use super::{Db, load_schema};
+use super::{Db, head_object, load_schema};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::id::{CommitHash, PackId};
@@ -167,7 +168,9 @@ impl Db {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`] and what else is no fault of the stored bytes: those are reported.
+    /// [`Error::SnapshotExpired`] if a garbage collection since removed what this value needs; a pack that
+    /// is missing without one is a fault. [`Error::Store`] and what else is no fault of the stored bytes:
+    /// those are reported.
     pub async fn verify_to(
         &self,
         depth: Depth,
@@ -179,11 +182,25 @@ impl Db {
             packs: BTreeSet::new(),
             commits: Vec::new(),
             checkpoints: Vec::new(),
+            missing: None,
             progress,
         };
         // Boxed: the state of a rebuild is large, and callers hold it.
         Box::pin(verifier.run(depth)).await?;
-        Ok(verifier.found)
+        match verifier.missing {
+            Some(what) if self.collected_since().await? => Err(Error::SnapshotExpired(what)),
+            _ => Ok(verifier.found),
+        }
+    }
+
+    /// Whether garbage was collected since this value was opened.
+    async fn collected_since(&self) -> Result<bool> {
+        let (store, branch) = (self.store(), self.branch());
+        let Some((bytes, _)) = store.head(branch).await? else {
+            return Ok(false);
+        };
+        let newest = Head::decode(&bytes, &head_object(store.location(), branch))?;
+        Ok(newest.gc_epoch != self.0.head.gc_epoch)
     }
 
     /// Checks every frame of every pack in the store, also those that nothing refers to any more.
@@ -209,17 +226,21 @@ struct Verifier<'v> {
     /// The packs that have been read from.
     packs: BTreeSet<PackId>,
     /// What the chain says of each commit.
-    commits: Vec<Commit>,
+    commits: Vec<Sealed>,
     /// The checkpoints that the chain records, oldest first.
     checkpoints: Vec<Checkpoint>,
+    /// The first pack that is not there, which is a fault unless garbage was collected since.
+    missing: Option<String>,
     progress: &'v mut (dyn FnMut(Progress) + Send),
 }
 
 /// What the data of a commit must agree with.
-struct Commit {
+struct Sealed {
     nonce: [u8; 16],
     digest: [u8; 32],
     instant: i64,
+    /// What purges have left of its datoms.
+    purged: Vec<(u64, [u8; 32])>,
 }
 
 impl Verifier<'_> {
@@ -240,6 +261,11 @@ impl Verifier<'_> {
             Ok(read) => Ok(Some(read)),
             Err(Error::Corrupt { object, reason }) => {
                 self.fault(object, reason);
+                Ok(None)
+            }
+            Err(Error::SnapshotExpired(what)) => {
+                self.fault(format!("branch {}", self.db.branch()), what.clone());
+                self.missing.get_or_insert(what);
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -287,6 +313,9 @@ impl Verifier<'_> {
                 nodes: report.nodes,
                 bytes: report.bytes,
             });
+            if self.missing.is_none() {
+                self.missing = report.missing;
+            }
             if let Some(fault) = report.fault {
                 self.fault(tree_object(tree.name), fault.to_string());
             }
@@ -325,7 +354,7 @@ impl Verifier<'_> {
                     ));
                 }
                 parent = id;
-                self.link(&record.pending, record.digest)?;
+                self.link(&record.pending, record.digest, record.purged.clone())?;
                 self.checkpoints.extend(record.checkpoint.clone());
                 if t + 1 == covered && record.checkpoint.as_ref() != Some(&head.checkpoint) {
                     return Err(Error::corrupt(
@@ -345,7 +374,7 @@ impl Verifier<'_> {
         for pending in &head.pending {
             let digest = pending.digest(head.log_of(pending.t));
             parent = pending.hash(parent, &digest);
-            self.link(pending, digest)?;
+            self.link(pending, digest, Vec::new())?;
         }
         if parent != head.commit.hash {
             return Err(Error::corrupt("commits", "they do not lead to the head"));
@@ -354,7 +383,12 @@ impl Verifier<'_> {
         Ok(())
     }
 
-    fn link(&mut self, pending: &Pending, digest: [u8; 32]) -> Result<()> {
+    fn link(
+        &mut self,
+        pending: &Pending,
+        digest: [u8; 32],
+        purged: Vec<(u64, [u8; 32])>,
+    ) -> Result<()> {
         let (t, instant) = (pending.t, pending.instant);
         if self
             .commits
@@ -367,10 +401,11 @@ impl Verifier<'_> {
             ));
         }
         let nonce = pending.nonce;
-        self.commits.push(Commit {
+        self.commits.push(Sealed {
             nonce,
             digest,
             instant,
+            purged,
         });
         self.found.commits += 1;
         Ok(())
@@ -383,7 +418,11 @@ impl Verifier<'_> {
         if self.is_faulty(TreeName::Log) {
             // Why it cannot be read is known already.
             return match replayed {
-                Err(error) if !matches!(error, Error::Corrupt { .. }) => Err(error),
+                Err(error)
+                    if !matches!(error, Error::Corrupt { .. } | Error::SnapshotExpired(_)) =>
+                {
+                    Err(error)
+                }
                 _ => Ok(()),
             };
         }
@@ -449,14 +488,21 @@ impl Verifier<'_> {
         // Beyond a fault in the chain nothing is sealed that could be compared.
         let commit = usize::try_from(t).ok().and_then(|t| self.commits.get(t));
         if let Some(commit) = commit {
-            let pending = Pending {
-                t,
-                instant: commit.instant,
-                nonce: commit.nonce,
-                other_parents: Vec::new(),
-                tables: Vec::new(),
+            let record = CommitRecord {
+                pending: Pending {
+                    t,
+                    instant: commit.instant,
+                    nonce: commit.nonce,
+                    other_parents: Vec::new(),
+                    tables: Vec::new(),
+                },
+                hash: CommitHash([0; CommitHash::LEN]),
+                digest: commit.digest,
+                covered: 0,
+                checkpoint: None,
+                purged: commit.purged.clone(),
             };
-            if pending.digest(said) != commit.digest {
+            if record.digest_with(said) != record.digest {
                 return Err(Error::corrupt(
                     commit_object(t),
                     "what the log says of it is not what was committed: its data has another digest",
@@ -552,11 +598,16 @@ impl Verifier<'_> {
         let total = checkpoints.len() as u64;
         for (done, older) in (1..).zip(checkpoints.iter().rev()) {
             if let Err(error) = self.read_older(older, &mut newer).await {
-                let Error::Corrupt { object, reason } = error else {
-                    return Err(error);
+                let reason = match error {
+                    Error::Corrupt { object, reason } => format!("{object}: {reason}"),
+                    Error::SnapshotExpired(what) => {
+                        self.missing.get_or_insert(what.clone());
+                        what
+                    }
+                    error => return Err(error),
                 };
                 let t = older.covered.saturating_sub(1);
-                self.fault(format!("checkpoint t={t}"), format!("{object}: {reason}"));
+                self.fault(format!("checkpoint t={t}"), reason);
             }
             self.told(Stage::Past, done, total);
         }

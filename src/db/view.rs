@@ -21,8 +21,8 @@ impl Db {
     /// last transaction at or before it.
     ///
     /// A basis in the tail costs nothing to open. An older one reads the path to its record in the tree
-    /// of commits, the path to its checkpoint's record, and the log leaves between the two; it then
-    /// scans at the cost of the present. Schema and idents are those of that time. Attributes with
+    /// of commits, the path to its checkpoint's record (a path more for each time that retention dropped
+    /// the one it led to), and the log leaves between the two; it then scans at the cost of the present. Schema and idents are those of that time. Attributes with
     /// `:db/noHistory` promise nothing here. Source: Datomic, *database filters*.
     ///
     /// # Errors
@@ -262,19 +262,39 @@ impl Db {
         })
     }
 
+    /// How many transactions the checkpoint covers that a basis is read from.
+    ///
+    /// Where retention has dropped a checkpoint, its record leads to an older one: a hop each.
+    async fn governing(&self, t: u64) -> Result<u64> {
+        let mut covered = self.commit_record(t).await?.covered;
+        while let Some(last) = covered.checked_sub(1) {
+            let record = self.commit_record(last).await?;
+            match record.checkpoint {
+                Some(checkpoint) if checkpoint.covered == covered => break,
+                None if record.covered < covered => covered = record.covered,
+                _ => return Err(self.misled(t)),
+            }
+        }
+        Ok(covered)
+    }
+
+    fn misled(&self, t: u64) -> Error {
+        Error::corrupt(
+            format!("commits of branch {}", self.branch()),
+            format!("those before t={t} lead to no checkpoint"),
+        )
+    }
+
     /// A basis before this value's checkpoint: an older checkpoint, and a piece of the log as its tail.
     async fn before_checkpoint(&self, t: u64) -> Result<Self> {
-        let covered = self.commit_record(t).await?.covered;
+        let covered = self.governing(t).await?;
         let records = self.commit_records(covered.saturating_sub(1), t).await?;
         // The record before the replayed ones is the checkpoint's own; there is none before the first.
         let (checkpoint, replayed) = match records.split_first() {
             Some((first, rest)) if covered > 0 => (first.checkpoint.clone(), rest),
             _ => (Some(Checkpoint::default()), &records[..]),
         };
-        let checkpoint = checkpoint.filter(|checkpoint| checkpoint.covered == covered);
-        let checkpoint = checkpoint.ok_or_else(|| {
-            Error::SnapshotExpired(format!("the checkpoint of t={t} is no longer stored"))
-        })?;
+        let checkpoint = checkpoint.ok_or_else(|| self.misled(t))?;
         let edge = |t| {
             Some(Edge {
                 at: Components::all().tx(TxId::from_t(t)),

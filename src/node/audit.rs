@@ -1,5 +1,6 @@
 //! Checking a whole pack: its footer, and that each frame holds what the footer says.
 
+use super::Node;
 use super::decode::decode_as;
 use super::frame::{self, BODY_BYTES_MAX};
 use super::large::unread;
@@ -48,6 +49,10 @@ impl Loader {
                 continue;
             }
             let node = decode_as(frame, Some(entry.hash)).map_err(|fault| fault.of(object()))?;
+            let holds = matches!(&node, Node::Leaf(leaf) if leaf.has_large());
+            if holds != (entry.kind == FrameKind::Holder) {
+                return Err(Error::corrupt(object(), "the footer gives it another kind"));
+            }
             if node.level() != entry.level {
                 return Err(Error::corrupt(
                     object(),

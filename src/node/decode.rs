@@ -93,13 +93,13 @@ pub(super) fn decode_opened(mut opened: Opened<'_>) -> Result<Node, Fault> {
     let node = decode_canonical(&opened.raw)?;
     let hints = &mut opened.hints;
     let node = match (opened.kind, node) {
-        (FrameKind::Leaf, Node::Leaf(leaf)) => {
+        (FrameKind::Leaf, Node::Leaf(leaf)) if !leaf.has_large() => {
+            read_locations(hints, 0)?;
+            Node::Leaf(leaf)
+        }
+        (FrameKind::Holder, Node::Leaf(leaf)) if leaf.has_large() => {
             let mut locations = read_locations(hints, leaf.larges().len())?.into_iter();
-            if leaf.has_large() {
-                Node::Leaf(leaf.map_large(|large| unread(large, locations.next().flatten())))
-            } else {
-                Node::Leaf(leaf)
-            }
+            Node::Leaf(leaf.map_large(|large| unread(large, locations.next().flatten())))
         }
         (FrameKind::Inner, Node::Inner(inner)) => {
             let locations = read_locations(hints, inner.len())?

@@ -21,6 +21,8 @@ use crate::wire::Writer;
 /// An encoded node.
 #[derive(Clone, Debug)]
 pub struct Encoded {
+    /// What the frame holds.
+    pub kind: FrameKind,
     /// The hash of the canonical bytes.
     pub id: NodeId,
     /// What to put into a pack.
@@ -41,7 +43,11 @@ pub fn encode(node: &Node) -> Encoded {
                 &mut hints,
                 leaf.larges().into_iter().map(|large| large.location),
             );
-            FrameKind::Leaf
+            if leaf.has_large() {
+                FrameKind::Holder
+            } else {
+                FrameKind::Leaf
+            }
         }
         Node::Inner(inner) => {
             write_locations(&mut hints, inner.locations().iter().copied().map(Some));
@@ -50,6 +56,7 @@ pub fn encode(node: &Node) -> Encoded {
     };
     let id = NodeId::of(&raw);
     Encoded {
+        kind,
         id,
         frame: frame::seal(kind, &raw, hints.as_slice()),
         raw_bytes: raw.len(),

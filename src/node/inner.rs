@@ -111,7 +111,7 @@ impl Inner {
     }
 
     /// The same node, its children elsewhere.
-    pub(super) fn with_locations(self, locations: Vec<Location>) -> Self {
+    pub fn with_locations(self, locations: Vec<Location>) -> Self {
         debug_assert_eq!(locations.len(), self.ids.len());
         Self { locations, ..self }
     }

@@ -62,6 +62,18 @@ pub(super) fn unread(large: &Large, location: Option<Location>) -> Arc<Large> {
     })
 }
 
+/// The same value with its body, if that was read, and without a place.
+pub(super) fn forgotten(large: &Large) -> Arc<Large> {
+    Arc::new(Large {
+        value_type: large.value_type,
+        prefix: large.prefix.clone(),
+        hash: large.hash,
+        len: large.len,
+        body: large.body.clone(),
+        location: None,
+    })
+}
+
 /// Finds the large value that a value is, or those within it if it is a tuple.
 pub(super) fn collect<'a>(value: &'a Value, found: &mut Vec<&'a Arc<Large>>) {
     match value {

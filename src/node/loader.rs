@@ -3,7 +3,8 @@
 //! A node never changes, so the cache never has to be told of anything. There is one a process, bounded by
 //! bytes of decoded nodes; all values that share a loader share what it has read, and equal requests under
 //! way at once become one. Loaders do not see each other's nodes, because where a node's children lie is the
-//! business of one store.
+//! business of one store, and of one *epoch* of it: garbage collection may move nodes, and what was read
+//! before it would lead a writer to places that are about to go.
 //!
 //! Bodies of large values are read on demand by [`Loader::resolve`] and cached beside the nodes, not in
 //! them: what a node weighs must not grow behind the back of the cache. Therefore each [`Loader::load`] of a
@@ -12,7 +13,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, LazyLock};
+use std::sync::{Arc, LazyLock, OnceLock};
 
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
@@ -42,6 +43,8 @@ pub struct Loader {
     store: Store,
     /// Which of the process's loaders this is.
     number: u64,
+    /// The epoch of the heads that are read through this one; set by the first.
+    epoch: OnceLock<u64>,
     hits: AtomicU64,
     nodes: AtomicU64,
     bodies: AtomicU64,
@@ -103,11 +106,23 @@ impl Loader {
         Self {
             store,
             number: LOADERS.fetch_add(1, Ordering::Relaxed),
+            epoch: OnceLock::new(),
             hits: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
         }
+    }
+
+    /// The loader for values of a head of this epoch: this one if it serves that epoch, or none yet.
+    pub fn of_epoch(self: &Arc<Self>, epoch: u64) -> Arc<Self> {
+        if *self.epoch.get_or_init(|| epoch) == epoch {
+            return Arc::clone(self);
+        }
+        let fresh = Self::new(self.store.clone());
+        // Nobody else has it yet.
+        let _ = fresh.epoch.set(epoch);
+        Arc::new(fresh)
     }
 
     fn node(&self, id: NodeId) -> Key {
@@ -139,8 +154,8 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if what lies there is another node or none, [`Error::NewerFormat`],
-    /// [`Error::Store`].
+    /// [`Error::Corrupt`] if another node lies there, [`Error::SnapshotExpired`] if its pack is gone,
+    /// [`Error::NewerFormat`], [`Error::Store`].
     pub async fn load(&self, id: NodeId, location: Location) -> Result<Arc<Node>> {
         if let Some(node) = self.cached(id) {
             return Ok(node);
@@ -184,6 +199,21 @@ impl Loader {
         Ok(nodes.into_iter().flatten().collect())
     }
 
+    /// Reads nodes from these very places, past the cache, which knows one place a node.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Self::load); the first failure ends it.
+    pub async fn load_here(&self, wanted: &[(NodeId, Location)]) -> Result<Vec<Node>> {
+        let locations: Vec<_> = wanted.iter().map(|(_, location)| *location).collect();
+        let frames = self.store.read_many(&locations).await?;
+        wanted
+            .iter()
+            .zip(frames)
+            .map(|((id, location), frame)| self.decoded(&frame, *id, *location))
+            .collect()
+    }
+
     /// Puts a node into the cache that was just encoded and has this identity.
     pub(super) fn insert(&self, id: NodeId, node: Arc<Node>) {
         CACHE.insert(self.node(id), Entry::Node(node));
@@ -195,7 +225,7 @@ impl Loader {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupt`] if a body is missing or another one lies there, [`Error::Store`].
+    /// [`Error::Corrupt`] if another body lies there, [`Error::SnapshotExpired`], [`Error::Store`].
     ///
     /// # Panics
     ///
@@ -226,7 +256,7 @@ impl Loader {
         self.resolve_larges(found).await
     }
 
-    async fn resolve_larges(&self, larges: Vec<&Arc<Large>>) -> Result<()> {
+    pub(super) async fn resolve_larges(&self, larges: Vec<&Arc<Large>>) -> Result<()> {
         // Equal values share one read.
         let mut missing: HashMap<NodeId, (Location, Vec<&Large>)> = HashMap::new();
         for large in larges {

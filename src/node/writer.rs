@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use super::Node;
 use super::encode::{check_limits, encode, encode_body};
-use super::large::unread;
+use super::large::{forgotten, unread};
 use super::leaf::Leaf;
 use super::loader::Loader;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId, PackId};
 use crate::store::{FrameKind, PackWriter};
+use crate::value::Large;
 
 /// Collects nodes into packs and puts each pack when it is full.
 ///
@@ -66,16 +67,41 @@ impl NodeWriter {
             node => node,
         };
         let encoded = encode(&node);
-        let kind = match node {
-            Node::Leaf(_) => FrameKind::Leaf,
-            Node::Inner(_) => FrameKind::Inner,
-        };
         let location = self
-            .append(kind, node.level(), encoded.id, &encoded.frame)
+            .append(encoded.kind, node.level(), encoded.id, &encoded.frame)
             .await?;
         self.written.nodes += 1;
         self.loader.insert(encoded.id, Arc::new(node));
         Ok((encoded.id, location))
+    }
+
+    /// Writes a leaf once more. Bodies that lie in packs that are to go are read and written, too.
+    ///
+    /// # Errors
+    ///
+    /// As [`NodeWriter::write`], and those of reading the bodies.
+    pub async fn copy(
+        &mut self,
+        leaf: &Leaf,
+        goes: impl Fn(PackId) -> bool,
+    ) -> Result<(NodeId, Location)> {
+        let moved = |large: &Large| large.location.is_some_and(|place| goes(place.pack));
+        let unwritten =
+            |large: &&&Arc<Large>| moved(large) && !self.bodies.contains_key(&large.hash);
+        let larges: Vec<_> = leaf
+            .larges()
+            .into_iter()
+            .filter(|large| unwritten(&large))
+            .collect();
+        self.loader.resolve_larges(larges).await?;
+        let leaf = leaf.map_large(|large| {
+            if moved(large) {
+                forgotten(large)
+            } else {
+                Arc::clone(large)
+            }
+        });
+        self.write(Node::Leaf(leaf)).await
     }
 
     /// Puts what has not been put yet.

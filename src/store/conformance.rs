@@ -29,7 +29,7 @@ use crate::id::{BranchName, Location, NodeId, PackId};
 pub async fn all(empty: impl Fn() -> Store) {
     packs_are_written_once(&empty()).await;
     frames_are_read_by_their_place(&empty()).await;
-    a_pack_that_is_short_or_missing_is_corrupt(&empty()).await;
+    a_pack_that_is_short_is_corrupt_and_a_missing_one_expired(&empty()).await;
     packs_are_listed(&empty()).await;
     heads_are_created_once(&empty()).await;
     heads_are_swapped_from_their_version(&empty()).await;
@@ -106,7 +106,7 @@ pub async fn frames_are_read_by_their_place(store: &Store) {
 /// # Panics
 ///
 /// If the backend breaks the contract.
-pub async fn a_pack_that_is_short_or_missing_is_corrupt(store: &Store) {
+pub async fn a_pack_that_is_short_is_corrupt_and_a_missing_one_expired(store: &Store) {
     let (id, body) = sample_pack(1);
     done(store.put_pack(id, body.clone()).await);
     let len = body.len() as u64;
@@ -117,7 +117,6 @@ pub async fn a_pack_that_is_short_or_missing_is_corrupt(store: &Store) {
         (id, 0, u32::MAX),
         (id, u64::MAX - 1, 1),
         (id, u64::MAX, 1),
-        (pack_id(9), 0, 1),
     ] {
         let location = Location {
             pack,
@@ -138,13 +137,20 @@ pub async fn a_pack_that_is_short_or_missing_is_corrupt(store: &Store) {
             );
         }
     }
+    let gone = Location {
+        pack: pack_id(9),
+        offset: 0,
+        len: 1,
+    };
     for found in [
+        store.read(gone).await.map(|_| ()),
+        store.read_many(&[gone]).await.map(|_| ()),
         store.read_pack(pack_id(9)).await.map(|_| ()),
         store.pack_len(pack_id(9)).await.map(|_| ()),
         read_footer(store, pack_id(9)).await.map(|_| ()),
     ] {
         assert!(
-            matches!(found, Err(Error::Corrupt { .. })),
+            matches!(&found, Err(Error::SnapshotExpired(what)) if what.contains(&pack_id(9).to_string())),
             "a missing pack: {found:?}"
         );
     }

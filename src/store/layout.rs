@@ -1,4 +1,4 @@
-//! Where things lie: `packs/<xx>/<32 hex digits>` and `heads/<escaped branch>`.
+//! Where things lie: `packs/<xx>/<32 hex digits>`, `heads/<escaped branch>`, `gc/<32 hex digits>`.
 //!
 //! Used by every part of [`store`](crate::store) and by nothing else. Plain functions between
 //! identities and keys, both ways.
@@ -22,6 +22,8 @@ use crate::id::{BranchName, PackId};
 pub(super) const PACKS: &str = "packs";
 /// The directory of the heads.
 pub(super) const HEADS: &str = "heads";
+/// The directory of the notes of garbage collection.
+pub(super) const NOTES: &str = "gc";
 /// Where an escaped branch name is cut, in bytes.
 const PART_BYTES_MAX: usize = 200;
 
@@ -39,6 +41,17 @@ pub(super) fn pack_key(prefix: &Path, id: PackId) -> Path {
 pub(super) fn pack_at(prefix: &Path, key: &Path) -> Option<PackId> {
     let id: PackId = key.filename()?.parse().ok()?;
     (pack_key(prefix, id) == *key).then_some(id)
+}
+
+/// The key of a note of garbage collection.
+pub(super) fn note_key(prefix: &Path, id: PackId) -> Path {
+    prefix.clone().join(NOTES).join(id.to_string())
+}
+
+/// The note at a key, unless something else lies there.
+pub(super) fn note_at(prefix: &Path, key: &Path) -> Option<PackId> {
+    let id: PackId = key.filename()?.parse().ok()?;
+    (note_key(prefix, id) == *key).then_some(id)
 }
 
 /// The key of the head of a branch.

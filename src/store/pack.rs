@@ -52,8 +52,10 @@ pub enum FrameKind {
     Leaf,
     /// An inner node of a tree.
     Inner,
-    /// Other bytes addressed by their hash: a large value, a schema, statistics.
+    /// The body of a large value.
     Blob,
+    /// A leaf that names bodies of large values: who follows references must read it, and no other leaf.
+    Holder,
 }
 
 impl FrameKind {
@@ -62,11 +64,12 @@ impl FrameKind {
             Self::Leaf => 1,
             Self::Inner => 2,
             Self::Blob => 3,
+            Self::Holder => 4,
         }
     }
 
     pub(crate) fn from_code(code: u8) -> Option<Self> {
-        [Self::Leaf, Self::Inner, Self::Blob]
+        [Self::Leaf, Self::Inner, Self::Blob, Self::Holder]
             .into_iter()
             .find(|kind| kind.code() == code)
     }
@@ -245,7 +248,8 @@ impl Footer {
 ///
 /// # Errors
 ///
-/// [`Error::Corrupt`] if the pack is missing or malformed, [`Error::NewerFormat`], [`Error::Store`].
+/// [`Error::SnapshotExpired`] if the pack is gone, [`Error::Corrupt`], [`Error::NewerFormat`],
+/// [`Error::Store`].
 pub async fn read_footer(store: &Store, pack: PackId) -> Result<Footer> {
     let (tail, len) = store.read_pack_tail(pack, TAIL_BYTES).await?;
     let entries = trailer(pack, &tail, len)?;

@@ -12,6 +12,8 @@ pub struct Requests {
     pub puts: u64,
     /// Listings.
     pub lists: u64,
+    /// Removals of an object.
+    pub deletes: u64,
     /// Bytes that were read.
     pub bytes_read: u64,
     /// Bytes that were sent to be written.
@@ -26,6 +28,7 @@ impl Sub for Requests {
             gets: self.gets.saturating_sub(earlier.gets),
             puts: self.puts.saturating_sub(earlier.puts),
             lists: self.lists.saturating_sub(earlier.lists),
+            deletes: self.deletes.saturating_sub(earlier.deletes),
             bytes_read: self.bytes_read.saturating_sub(earlier.bytes_read),
             bytes_written: self.bytes_written.saturating_sub(earlier.bytes_written),
         }
@@ -38,6 +41,7 @@ pub(super) struct Counters {
     gets: AtomicU64,
     puts: AtomicU64,
     lists: AtomicU64,
+    deletes: AtomicU64,
     bytes_read: AtomicU64,
     bytes_written: AtomicU64,
 }
@@ -58,12 +62,17 @@ impl Counters {
         self.lists.fetch_add(1, Ordering::Relaxed);
     }
 
+    pub(super) fn deleted(&self) {
+        self.deletes.fetch_add(1, Ordering::Relaxed);
+    }
+
     pub(super) fn snapshot(&self) -> Requests {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         Requests {
             gets: load(&self.gets),
             puts: load(&self.puts),
             lists: load(&self.lists),
+            deletes: load(&self.deletes),
             bytes_read: load(&self.bytes_read),
             bytes_written: load(&self.bytes_written),
         }

@@ -25,6 +25,8 @@ pub struct Report {
     pub packs: BTreeSet<PackId>,
     /// The first thing that is wrong, in key order; nothing behind it was read.
     pub fault: Option<Fault>,
+    /// The pack that is not there, if that is the fault: garbage collection may have removed it since.
+    pub missing: Option<String>,
 }
 
 /// Something that is wrong with a tree.
@@ -95,6 +97,14 @@ pub(crate) async fn verify_within(
     };
     match walk.run(loader, root).await {
         Ok(()) => {}
+        Err(Stop::Missing(node, what)) => {
+            walk.report.missing = Some(what.clone());
+            walk.report.fault = Some(Fault {
+                node,
+                key: walk.last,
+                reason: what,
+            });
+        }
         Err(Stop::Fault(node, reason)) => {
             walk.report.fault = Some(Fault {
                 node,
@@ -110,6 +120,7 @@ pub(crate) async fn verify_within(
 /// Why a walk ends early.
 enum Stop {
     Fault(NodeId, String),
+    Missing(NodeId, String),
     Error(Error),
 }
 
@@ -250,10 +261,12 @@ fn fault<T>(node: NodeId, reason: &str) -> Result<T, Stop> {
     Err(Stop::Fault(node, reason.to_owned()))
 }
 
-/// What is said of the bytes is a fault of the tree, everything else an error.
+/// What is said of the bytes is a fault of the tree, and so is a pack that is not there; everything else is an
+/// error.
 fn refused(node: NodeId, error: Error) -> Stop {
     match error {
         Error::Corrupt { reason, .. } => Stop::Fault(node, reason),
+        Error::SnapshotExpired(what) => Stop::Missing(node, what),
         error => Stop::Error(error),
     }
 }

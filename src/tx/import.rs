@@ -56,7 +56,9 @@ impl Import {
     /// given twice, or a composite is given. Nothing of the entity is added then.
     pub fn entity(&mut self, facts: impl IntoIterator<Item = (Entid, Value)>) -> Result<()> {
         let start = self.facts.len();
-        self.facts.extend(facts);
+        // Values may have been read from another store.
+        self.facts
+            .extend(facts.into_iter().map(|(a, v)| (a, v.unplaced())));
         let checked = self.check(start).and_then(|()| self.compose(start));
         match checked {
             Ok(()) => self.ends.push(self.facts.len()),

@@ -11,15 +11,15 @@ use crate::value::Value;
 /// A fact without its transaction, in EAVT order.
 type Fact = (Entid, Entid, Value);
 
-/// A log read so far. Holds every fact and every superseded datom; large values without their bodies.
-pub(super) struct Replay {
+/// A log read so far. Holds every fact and every superseded datom; large values are as they were said.
+pub(in crate::db) struct Replay {
     current: BTreeMap<Fact, TxId>,
     history: Vec<Datom>,
-    pub(super) schema: Schema,
+    pub(in crate::db) schema: Schema,
 }
 
 impl Replay {
-    pub(super) fn new() -> Self {
+    pub(in crate::db) fn new() -> Self {
         Self {
             current: BTreeMap::new(),
             history: Vec::new(),
@@ -28,7 +28,7 @@ impl Replay {
     }
 
     /// Adds what one transaction said; fails with the first datom that cannot have been said, and why.
-    pub(super) fn say(&mut self, said: &[Datom]) -> Result<(), (Datom, &'static str)> {
+    pub(in crate::db) fn say(&mut self, said: &[Datom]) -> Result<(), (Datom, &'static str)> {
         let mut seen = BTreeSet::new();
         for datom in said {
             let fact = (datom.e, datom.a, datom.v.clone());
@@ -56,7 +56,7 @@ impl Replay {
     }
 
     /// What a tree must hold, in its order. The log and the commits hold nothing that follows from it.
-    pub(super) fn datoms(&self, name: TreeName) -> Vec<Datom> {
+    pub(in crate::db) fn datoms(&self, name: TreeName) -> Vec<Datom> {
         let in_avet = |a| self.schema.attribute(a).is_some_and(|a| a.in_avet());
         let facts = self
             .current
@@ -76,7 +76,7 @@ impl Replay {
     }
 
     /// How many entities each table has; empty ones are absent.
-    pub(super) fn tables(&self) -> BTreeMap<&str, u64> {
+    pub(in crate::db) fn tables(&self) -> BTreeMap<&str, u64> {
         let mut tables = BTreeMap::new();
         let mut entity = None;
         let mut counted: Vec<&str> = Vec::new();

@@ -1,0 +1,235 @@
+//! Repacking: what lives in half-dead packs is copied, and all that leads to it is told the new places.
+//!
+//! Where children lie is no part of a node's identity, so copies keep their hashes, and so do the nodes
+//! above them, up to the roots. Only the tree of commits changes, because its records name roots. Every
+//! head then is swapped once more, with a new epoch; what lay in the old packs is dead at once.
+//!
+//! So no index of places is needed, and no reader ever follows a stale one.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use super::mark::Reachable;
+use super::retention::{checkpointed, replaced};
+use super::{Line, ROUNDS_MAX, Run, busy, leaf_of, read_head, tail_bodies};
+use crate::db::Db;
+use crate::db::commit::{Checkpoint, CommitRecord};
+use crate::db::head::Head;
+use crate::error::Result;
+use crate::id::{Location, NodeId, PackId};
+use crate::node::{Loader, Node, NodeWriter};
+use crate::tree::{self, Root, Tree};
+
+/// Copies what lives in `going` and swaps every head; after this nothing reaches these packs.
+pub(super) async fn repack(
+    run: &mut Run<'_>,
+    reachable: &Reachable,
+    going: &HashSet<PackId>,
+) -> Result<()> {
+    let mut moved = Moved {
+        reachable,
+        going,
+        to: HashMap::new(),
+        written: HashMap::new(),
+    };
+    let branches: Vec<_> = run.lines.keys().cloned().collect();
+    for branch in branches {
+        let mut rounds = 0..ROUNDS_MAX;
+        loop {
+            if rounds.next().is_none() {
+                return Err(busy(&branch));
+            }
+            let Some((head, version)) = read_head(run.store, &branch).await? else {
+                break;
+            };
+            if head.gc_epoch != run.epoch {
+                return Err(run.fenced(&branch, &head));
+            }
+            let deleted = head.deleted;
+            let head = Head {
+                deleted: None,
+                ..head
+            };
+            let db = Db::from_head(Arc::clone(&run.loader), head).await?;
+            let mut line = Line {
+                head: Head {
+                    deleted,
+                    ..moved.head(run, &db).await?
+                },
+                version,
+                kept: Vec::new(),
+            };
+            line.head.gc_epoch = run.epoch + 1;
+            if run.put(&branch, &mut line).await? {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What has been moved.
+struct Moved<'a> {
+    reachable: &'a Reachable,
+    going: &'a HashSet<PackId>,
+    /// Where what lay at a place lies now, be it the same place.
+    to: HashMap<Location, Location>,
+    /// Nodes that have been copied; one copy serves all.
+    written: HashMap<NodeId, Location>,
+}
+
+/// What copying takes.
+struct Hands<'a> {
+    loader: &'a Loader,
+    writer: NodeWriter,
+}
+
+impl Moved<'_> {
+    /// A head whose trees reach nothing in the packs that go.
+    async fn head(&mut self, run: &Run<'_>, db: &Db) -> Result<Head> {
+        let mut head = Head::clone(&db.0.head);
+        if tail_bodies(&head)
+            .iter()
+            .any(|at| self.going.contains(&at.pack))
+        {
+            return Err(busy(&head.branch));
+        }
+        let mut hands = Hands {
+            loader: db.loader(),
+            writer: run.writer(db.loader()),
+        };
+        head.checkpoint = self.checkpoint(&mut hands, &head.checkpoint).await?;
+        let mut changes = Vec::new();
+        for (datom, record) in checkpointed(db).await? {
+            let Some(old) = &record.checkpoint else {
+                continue;
+            };
+            let checkpoint = self.checkpoint(&mut hands, old).await?;
+            if checkpoint != *old {
+                let record = CommitRecord {
+                    checkpoint: Some(checkpoint),
+                    ..record
+                };
+                changes.extend(replaced(datom, &record));
+            }
+        }
+        head.commits = self.tree(&mut hands, head.commits).await?;
+        // What was copied must be in the store before the edit reads it.
+        hands.writer.finish().await?;
+        let mut writer = run.writer(db.loader());
+        head.commits = tree::edit(db.loader(), &mut writer, &head.commits, &changes)
+            .await?
+            .tree;
+        writer.finish().await?;
+        Ok(head)
+    }
+
+    async fn checkpoint(&mut self, hands: &mut Hands<'_>, old: &Checkpoint) -> Result<Checkpoint> {
+        let mut new = old.clone();
+        for tree in &mut new.trees {
+            *tree = self.tree(hands, *tree).await?;
+        }
+        if let Some((id, location)) = &mut new.schema {
+            let root = Root {
+                id: *id,
+                location: *location,
+                level: 0,
+                count: 0,
+            };
+            *location = self.node(hands, root).await?;
+        }
+        Ok(new)
+    }
+
+    async fn tree(&mut self, hands: &mut Hands<'_>, tree: Tree) -> Result<Tree> {
+        let Some(root) = tree.root else {
+            return Ok(tree);
+        };
+        let location = self.node(hands, root).await?;
+        Ok(Tree {
+            root: Some(Root { location, ..root }),
+            ..tree
+        })
+    }
+
+    /// Moves a node and what is below it, as far as it must; says where it lies then.
+    fn node<'f>(
+        &'f mut self,
+        hands: &'f mut Hands<'_>,
+        root: Root,
+    ) -> BoxFuture<'f, Result<Location>> {
+        async move {
+            if let Some(to) = self.to.get(&root.location) {
+                return Ok(*to);
+            }
+            let goes = self.going.contains(&root.location.pack);
+            let to = if root.level == 0 {
+                self.leaf(hands, root, goes).await?
+            } else {
+                self.inner(hands, root, goes).await?
+            };
+            self.to.insert(root.location, to);
+            Ok(to)
+        }
+        .boxed()
+    }
+
+    async fn leaf(&mut self, hands: &mut Hands<'_>, root: Root, goes: bool) -> Result<Location> {
+        let going = self.going;
+        // Of a leaf that a writer wrote after the marking, nothing is known yet.
+        let bodies_stay = self
+            .reachable
+            .bodies_of(root.location)
+            .is_some_and(|packs| !packs.iter().any(|pack| going.contains(pack)));
+        if !goes && bodies_stay {
+            return Ok(root.location);
+        }
+        if let Some(to) = self.written.get(&root.id) {
+            return Ok(*to);
+        }
+        let leaf = leaf_of(load(hands.loader, &root).await?, &root)?;
+        let stays = |place: Option<Location>| place.is_none_or(|at| !going.contains(&at.pack));
+        if !goes && leaf.larges().iter().all(|large| stays(large.location)) {
+            return Ok(root.location);
+        }
+        let (_, to) = hands
+            .writer
+            .copy(&leaf, |pack| going.contains(&pack))
+            .await?;
+        self.written.insert(root.id, to);
+        Ok(to)
+    }
+
+    async fn inner(&mut self, hands: &mut Hands<'_>, root: Root, goes: bool) -> Result<Location> {
+        let node = load(hands.loader, &root).await?;
+        let mut locations = Vec::new();
+        let mut stays = !goes;
+        for child in root.children(&node)? {
+            let to = self.node(hands, child).await?;
+            stays &= to == child.location;
+            locations.push(to);
+        }
+        if stays {
+            return Ok(root.location);
+        }
+        if let Some(to) = self.written.get(&root.id) {
+            return Ok(*to);
+        }
+        let Node::Inner(inner) = node else {
+            unreachable!("the level was compared when its children were listed")
+        };
+        let inner = Node::Inner(inner.with_locations(locations));
+        let (_, to) = hands.writer.write(inner).await?;
+        self.written.insert(root.id, to);
+        Ok(to)
+    }
+}
+
+/// Reads a node from this very place.
+async fn load(loader: &Loader, root: &Root) -> Result<Node> {
+    let mut nodes = loader.load_here(&[(root.id, root.location)]).await?;
+    Ok(nodes.pop().expect("as many nodes come as were asked for"))
+}

@@ -1,0 +1,307 @@
+//! A store in memory whose clock a test turns, and which stops at an operation that a test chooses.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use chrono::DateTime;
+use futures::stream::{self, BoxStream, StreamExt};
+use object_store::memory::InMemory;
+use object_store::path::Path;
+use object_store::{
+    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
+    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+};
+
+use super::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, Store};
+use crate::error::{Error, Result};
+use crate::id::BranchName;
+
+/// What the handles to one simulated storage share.
+#[derive(Debug)]
+pub(crate) struct Simulation {
+    objects: InMemory,
+    heads: MemoryHeads,
+    /// Milliseconds since the epoch.
+    clock: AtomicI64,
+    written: Mutex<BTreeMap<Path, i64>>,
+}
+
+/// When a handle stops.
+#[derive(Debug, Default)]
+pub(crate) struct Fuse {
+    done: AtomicU64,
+    /// The operation at which it stops, counted from 1; 0 is never.
+    at: u64,
+    /// Whether that operation still takes effect.
+    applied: bool,
+}
+
+impl Fuse {
+    /// Operations so far.
+    pub(crate) fn operations(&self) -> u64 {
+        self.done.load(Ordering::SeqCst)
+    }
+
+    /// Counts an operation; says whether it takes effect, and whether its answer arrives.
+    fn step(&self) -> (bool, bool) {
+        let number = self.done.fetch_add(1, Ordering::SeqCst) + 1;
+        let before = self.at == 0 || number < self.at;
+        (before || (number == self.at && self.applied), before)
+    }
+}
+
+impl Simulation {
+    /// An empty storage; its clock stands at the seeded environment's first instant.
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            objects: InMemory::new(),
+            heads: MemoryHeads::default(),
+            clock: 1_577_836_800_000.into(),
+            written: Mutex::default(),
+        })
+    }
+
+    /// A handle that never stops.
+    pub(crate) fn store(self: &Arc<Self>) -> Store {
+        self.store_until(0, false).0
+    }
+
+    /// A handle that stops at operation `at`, before or after that takes effect.
+    pub(crate) fn store_until(self: &Arc<Self>, at: u64, applied: bool) -> (Store, Arc<Fuse>) {
+        let fuse = Arc::new(Fuse {
+            at,
+            applied,
+            ..Fuse::default()
+        });
+        let handle = Handle {
+            simulation: Arc::clone(self),
+            fuse: Arc::clone(&fuse),
+        };
+        let store = Store::new(Arc::new(handle.clone()), Arc::new(handle), "simulated:");
+        (store, fuse)
+    }
+
+    /// Turns the clock, in milliseconds.
+    pub(crate) fn pass(&self, millis: i64) {
+        self.clock.fetch_add(millis, Ordering::SeqCst);
+    }
+
+    pub(crate) fn now(&self) -> i64 {
+        self.clock.load(Ordering::SeqCst)
+    }
+
+    /// Puts an object that is none of ours.
+    pub(crate) async fn put(&self, key: &str, body: &[u8]) {
+        let payload = PutPayload::from(body.to_vec());
+        self.objects.put(&Path::from(key), payload).await.unwrap();
+    }
+
+    /// Every object with its bytes, heads included.
+    pub(crate) async fn bytes(&self) -> BTreeMap<String, Bytes> {
+        let mut found = BTreeMap::new();
+        let metas: Vec<_> = self.objects.list(None).collect().await;
+        for meta in metas {
+            let key = meta.unwrap().location;
+            let body = self.objects.get(&key).await.unwrap().bytes().await.unwrap();
+            found.insert(key.to_string(), body);
+        }
+        for branch in self.heads.list().await.unwrap() {
+            let (body, _) = self.heads.get(&branch).await.unwrap().unwrap();
+            found.insert(format!("heads/{branch}"), body);
+        }
+        found
+    }
+
+    /// A storage with the same objects, heads and times.
+    pub(crate) async fn copy(&self) -> Arc<Self> {
+        let copy = Self::new();
+        copy.clock.store(self.now(), Ordering::SeqCst);
+        let written = self
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
+        *copy.written.lock().unwrap_or_else(PoisonError::into_inner) = written;
+        for (key, body) in self.bytes().await {
+            if let Some(branch) = key.strip_prefix("heads/") {
+                let branch = BranchName::try_new(branch).unwrap();
+                let CasOutcome::Swapped(_) = copy.heads.cas(&branch, None, body).await else {
+                    panic!("a head was there already")
+                };
+            } else {
+                copy.put(&key, &body).await;
+            }
+        }
+        copy
+    }
+}
+
+#[derive(Clone, Debug)]
+struct Handle {
+    simulation: Arc<Simulation>,
+    fuse: Arc<Fuse>,
+}
+
+fn stopped() -> object_store::Error {
+    object_store::Error::Generic {
+        store: "simulated",
+        source: "the machine has stopped".into(),
+    }
+}
+
+fn lost() -> Error {
+    super::failure("simulated:", stopped())
+}
+
+impl Handle {
+    fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
+        let written = self
+            .simulation
+            .written
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let at = written.get(&meta.location).copied().unwrap_or(0);
+        meta.last_modified = DateTime::from_timestamp_millis(at).unwrap();
+        meta
+    }
+}
+
+#[async_trait]
+impl HeadStore for Handle {
+    async fn get(&self, branch: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
+        match self.fuse.step() {
+            (_, true) => self.simulation.heads.get(branch).await,
+            _ => Err(lost()),
+        }
+    }
+
+    async fn get_if_changed(
+        &self,
+        branch: &BranchName,
+        seen: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        match self.fuse.step() {
+            (_, true) => self.simulation.heads.get_if_changed(branch, seen).await,
+            _ => Err(lost()),
+        }
+    }
+
+    async fn cas(
+        &self,
+        branch: &BranchName,
+        expected: Option<&HeadVersion>,
+        body: Bytes,
+    ) -> CasOutcome {
+        let (takes_effect, answers) = self.fuse.step();
+        if !takes_effect {
+            return CasOutcome::Unknown(lost());
+        }
+        let outcome = self.simulation.heads.cas(branch, expected, body).await;
+        if answers {
+            outcome
+        } else {
+            CasOutcome::Unknown(lost())
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<BranchName>> {
+        match self.fuse.step() {
+            (_, true) => self.simulation.heads.list().await,
+            _ => Err(lost()),
+        }
+    }
+}
+
+impl fmt::Display for Handle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("simulated")
+    }
+}
+
+#[async_trait]
+impl ObjectStore for Handle {
+    async fn put_opts(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let (takes_effect, answers) = self.fuse.step();
+        if !takes_effect {
+            return Err(stopped());
+        }
+        let put = self
+            .simulation
+            .objects
+            .put_opts(key, payload, options)
+            .await;
+        if put.is_ok() {
+            let mut written = self
+                .simulation
+                .written
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            written.insert(key.clone(), self.simulation.now());
+        }
+        if answers { put } else { Err(stopped()) }
+    }
+
+    async fn get_opts(&self, key: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        match self.fuse.step() {
+            (_, true) => self.simulation.objects.get_opts(key, options).await,
+            _ => Err(stopped()),
+        }
+    }
+
+    fn delete_stream(
+        &self,
+        keys: BoxStream<'static, object_store::Result<Path>>,
+    ) -> BoxStream<'static, object_store::Result<Path>> {
+        let this = self.clone();
+        keys.then(move |key| {
+            let this = this.clone();
+            async move {
+                let key = key?;
+                let (takes_effect, answers) = this.fuse.step();
+                if takes_effect {
+                    this.simulation.objects.delete(&key).await?;
+                }
+                if answers { Ok(key) } else { Err(stopped()) }
+            }
+        })
+        .boxed()
+    }
+
+    fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
+        match self.fuse.step() {
+            (_, true) => {
+                let this = self.clone();
+                let found = self.simulation.objects.list(prefix);
+                found
+                    .map(move |meta| meta.map(|meta| this.dated(meta)))
+                    .boxed()
+            }
+            _ => stream::once(async { Err(stopped()) }).boxed(),
+        }
+    }
+
+    async fn put_multipart_opts(
+        &self,
+        _: &Path,
+        _: PutMultipartOptions,
+    ) -> object_store::Result<Box<dyn MultipartUpload>> {
+        Err(stopped())
+    }
+
+    async fn list_with_delimiter(&self, _: Option<&Path>) -> object_store::Result<ListResult> {
+        Err(stopped())
+    }
+
+    async fn copy_opts(&self, _: &Path, _: &Path, _: CopyOptions) -> object_store::Result<()> {
+        Err(stopped())
+    }
+}
