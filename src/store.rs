@@ -499,7 +499,7 @@ impl Store {
             // A pack is only asked for because something pointed to it, and nothing but garbage
             // collection removes one.
             object_store::Error::NotFound { .. } => Error::SnapshotExpired(format!(
-                "{key} of {} is gone; open the branch again",
+                "{key} of {} is missing; if garbage was collected since, open the branch again",
                 self.location()
             )),
             error => self.failure(error),

@@ -321,7 +321,11 @@ impl Merge {
         };
         decided.base = base.commit_id().await?;
         let mut merger = Merger::new(ours, theirs, base, &kinship, &self.strategy).await?;
-        let list = merger.facts().await?;
+        let mut list = merger.facts().await?;
+        // Where the bodies of theirs lie may be garbage by the time this is committed.
+        for fact in &mut list {
+            fact.v = fact.v.unplaced();
+        }
         decided.renumbered = merger.ids.brought().clone();
         decided.conflicts = merger.conflicts;
         let refused = |(_, resolution): &(Conflict, Resolution)| *resolution == Resolution::Refuse;
