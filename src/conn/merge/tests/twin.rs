@@ -75,7 +75,6 @@ fn twin(
     new: &BTreeSet<Entid>,
     is_many: impl Fn(Entid) -> bool,
 ) -> (Facts, Vec<Conflict>) {
-    let none = BTreeSet::new();
     let gone = |e: Entid| lives(base, e) && !lives(ours, e) && !new.contains(&e);
     let retracted = |e: Entid| lives(base, e) && !lives(theirs, e) && !new.contains(&e);
     let mut merged = ours.clone();
@@ -139,11 +138,11 @@ fn twin(
             }
         } else if let Some(v) = vo
             && o != b
-            && t == none
+            && t != o
             && doomed(v)
-            && ask(ConflictKind::Retracted, cell, None, vo, None)
+            && ask(ConflictKind::Retracted, cell, vb, vo, vt)
         {
-            result.clear();
+            result.clone_from(&t);
         }
     }
     merged.retain(|_, values| !values.is_empty());
