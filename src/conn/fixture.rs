@@ -13,7 +13,7 @@ use crate::index::{Components, Index};
 use crate::store::Store;
 use crate::tx::{TxData, TxReport};
 
-/// A small generator (SplitMix64).
+/// A small generator (`SplitMix64`).
 #[derive(Debug)]
 pub(super) struct Random(pub(super) u64);
 

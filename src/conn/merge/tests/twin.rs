@@ -257,7 +257,8 @@ async fn check(two: &mut Two, into: usize) -> Option<MergeOutcome> {
 #[tokio::test]
 async fn generated_merges_agree_with_the_twin() {
     let (mut merged, mut skipped, mut conflicts) = (0, 0, 0);
-    for seed in 0..40 {
+    // The later ones have once found entities that came back, and references decided before their cells.
+    for seed in (0..40).chain(1380..1401) {
         println!("seed {seed}");
         let mut random = Random(seed);
         let main = people(seed).await;
