@@ -400,8 +400,23 @@ impl<'a> Merger<'a> {
         {
             return Ok(());
         }
-        if self.conflict(ConflictKind::Retracted, (e, a), [None, Some(&value), None]) {
-            self.changes.insert((e, a, value), false);
+        // Of cardinality one, theirs may have what ours has replaced by the reference.
+        let mut theirs = Values::new();
+        if self
+            .attribute(a)
+            .is_some_and(|attribute| !attribute.is_many())
+            && let (Some(their_e), Some(their_a)) = (self.ids.theirs(e), self.ids.theirs(a))
+        {
+            theirs = values(self.theirs, their_e, their_a).await?;
+            theirs = self.taken(theirs)?;
+        }
+        if theirs.contains(&value) {
+            return Ok(());
+        }
+        // Theirs has not touched the cell, so that is what the base has too.
+        let of = [theirs.first(), Some(&value), theirs.first()];
+        if self.conflict(ConflictKind::Retracted, (e, a), of) {
+            self.replace(e, a, &Values::from([value]), &theirs);
         }
         Ok(())
     }
