@@ -8,10 +8,16 @@
 //! **Invariant.** Only this module and those below it print, read the environment or exit.
 
 mod argument;
+mod branch;
 mod create;
 mod datoms;
 mod demo;
+mod diff;
 mod entity;
+mod fact;
+mod history;
+mod log;
+mod merge;
 mod pull;
 mod q;
 mod render;
@@ -19,6 +25,7 @@ mod repl;
 mod sql;
 mod stats;
 mod transact;
+mod verify;
 mod with;
 
 use std::error::Error as StdError;
@@ -56,7 +63,11 @@ and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, s
   datomfusion sql --db sales=./sales 'SELECT count(*) FROM sales.datoms'
   datomfusion sql --db sales=./sales                   a prompt
   datomfusion q --db ./sales '[:find ?n :where [_ :customer/last-name ?n]]'
-  datomfusion pull --db ./sales '[*]' '[:customer/id 1]'";
+  datomfusion pull --db ./sales '[*]' '[:customer/id 1]'
+  datomfusion log ./sales                              what was committed, newest first
+  datomfusion diff ./sales t=3                         what has changed since
+  datomfusion branch ./sales dev                       a branch, which is './sales#dev'
+  datomfusion merge ./sales dev                        its changes, as one transaction";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -72,6 +83,18 @@ enum Verb {
     Pull(pull::Pull),
     /// Print the datoms of an index as EDN.
     Datoms(datoms::Datoms),
+    /// Print the transactions of a branch, newest first.
+    Log(log::Log),
+    /// Print all that was ever said of an entity.
+    History(history::History),
+    /// Print what must be said to turn one value into another.
+    Diff(diff::Diff),
+    /// List branches, or make, delete, restore or rename one.
+    Branch(branch::Branch),
+    /// Merge a branch into another.
+    Merge(merge::Merge),
+    /// Prove that a database is whole.
+    Verify(verify::Verify),
     /// Print what a database consists of.
     Stats(stats::Stats),
     /// Make two small databases and join them, now and in the past.
@@ -94,6 +117,12 @@ pub fn main() -> ExitCode {
         Verb::Q(verb) => verb.run(&runtime),
         Verb::Pull(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Datoms(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Log(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::History(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Diff(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Branch(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Merge(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Verify(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Demo(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Sql(verb) => verb.run(&runtime),

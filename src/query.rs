@@ -309,6 +309,7 @@ impl Met {
         let mut given = inputs.arguments.iter();
         let mut rules: Arc<str> = inputs.rules.clone().unwrap_or_else(|| "[]".into());
         let mut wants_rules = false;
+        let asks_log = |text: &str| text.contains("tx-ids") || text.contains("tx-data");
         for input in &query.inputs {
             let missing = |what: &str| {
                 datomfusion_datalog::Error::new(
@@ -350,7 +351,9 @@ impl Met {
                     }
                 }
                 // The log of a database is asked through the database.
-                InputKind::Binding(Binding::Scalar(variable, _)) if variable.as_str() == LOG => {
+                InputKind::Binding(Binding::Scalar(variable, _))
+                    if variable.as_str() == LOG && asks_log(&query.text) =>
+                {
                     let name = SourceName::default();
                     if let Some(source) = inputs.sources.get(&name)
                         && !sources.iter().any(|(known, _)| *known == name)
@@ -364,7 +367,7 @@ impl Met {
                 }
             }
         }
-        if query.text.contains("tx-data") || rules.contains("tx-data") {
+        if asks_log(&query.text) || asks_log(&rules) {
             let logs: Vec<_> = sources
                 .iter()
                 .filter_map(|(name, source)| match source {

@@ -394,7 +394,7 @@ impl<'a> Analysis<'a> {
         // An attribute variable with one value is that attribute.
         let a = match a {
             AttributeSlot::Var(var) => {
-                self.info(var).is_attribute_of(id);
+                self.info(var).note_attribute_of(id);
                 match self.vars[var.0 as usize].constant.clone() {
                     Some(Term::Keyword(name)) => facts
                         .attribute(&name)
@@ -413,7 +413,7 @@ impl<'a> Analysis<'a> {
         let is_ref = matches!(&a, AttributeSlot::Known(known) if known.value_type == TermType::Ref);
         let entities = [Some(&e), is_ref.then_some(&v), Some(&tx)];
         for var in entities.into_iter().flatten().filter_map(Slot::var) {
-            self.info(var).is_entity_of(id);
+            self.info(var).note_entity_of(id);
         }
         Ok(Goal::Fact(FactGoal {
             source: id,

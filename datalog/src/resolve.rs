@@ -101,9 +101,9 @@ fn share_roles(query: &mut BoundQuery) {
                 let info = &mut query.vars[to.0 as usize];
                 changed |= known
                     .entity_of
-                    .is_some_and(|source| info.is_entity_of(source));
+                    .is_some_and(|source| info.note_entity_of(source));
                 let attribute_of = known.attribute_of;
-                changed |= attribute_of.is_some_and(|source| info.is_attribute_of(source));
+                changed |= attribute_of.is_some_and(|source| info.note_attribute_of(source));
             }
         }
         for (program, predicate, arguments) in &found {
@@ -119,8 +119,8 @@ fn share_roles(query: &mut BoundQuery) {
                 let attribute_of = role(|info| info.attribute_of);
                 for var in parameters.iter().copied().chain(argument.var()) {
                     let info = &mut query.vars[var.0 as usize];
-                    changed |= entity_of.is_some_and(|source| info.is_entity_of(source));
-                    changed |= attribute_of.is_some_and(|source| info.is_attribute_of(source));
+                    changed |= entity_of.is_some_and(|source| info.note_entity_of(source));
+                    changed |= attribute_of.is_some_and(|source| info.note_attribute_of(source));
                 }
             }
         }

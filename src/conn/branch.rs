@@ -396,8 +396,11 @@ pub(super) async fn stand_at(
         return Ok(head);
     }
     let records = if covered <= commit.t {
-        db.commit_records(covered, commit.t.min(old.checkpoint.covered - 1))
-            .await?
+        db.commit_records(
+            covered,
+            commit.t.min(old.checkpoint.covered.saturating_sub(1)),
+        )
+        .await?
     } else {
         Vec::new()
     };

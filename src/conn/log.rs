@@ -203,7 +203,8 @@ impl Db {
 
 /// The commits of several values, each once, children before their parents: what a graph is drawn from.
 ///
-/// Ordered by instant, newest first. Reads as far as the stream is taken.
+/// Ordered by instant, newest first. Reads as far as the stream is taken. A parent that lies on the chain of
+/// none of the values is named by its child and does not come itself.
 pub fn commit_graph(dbs: &[Db]) -> BoxStream<'static, Result<Commit>> {
     let lines: Vec<_> = dbs.iter().map(|db| (db.log(..), VecDeque::new())).collect();
     stream::try_unfold(lines, |mut lines: Vec<Line>| async move {

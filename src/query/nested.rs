@@ -138,7 +138,11 @@ impl Outer<'_> {
                 Some(nested) => Err(LanguageError::new(
                     "the inputs of this q are not bound by the clauses beside it; bind them there",
                     nested.span,
-                    &self.asked.query.text,
+                    if nested.in_rules {
+                        &self.asked.rules
+                    } else {
+                        &self.asked.query.text
+                    },
                 )
                 .into()),
             }

@@ -372,6 +372,16 @@ async fn a_query_within_a_query_is_asked_for_each_binding_of_its_inputs() {
 }
 
 #[tokio::test]
+async fn what_never_holds_in_a_not_leaves_the_outside_as_it_is() {
+    let db = people().await;
+    // Outside ?a is one attribute and inside it would have to be another.
+    let query =
+        "[:find ?n :where (not [?e :p/friend ?f] [(= ?a :p/mood)]) [?p ?a ?v] [(= ?a :p/age)]
+                  [?p :p/name ?n]]";
+    assert_eq!(ask(&db, query).await, r#"["Ada"] ["Bob"] ["Cyd"]"#);
+}
+
+#[tokio::test]
 async fn a_row_that_another_clause_drops_makes_no_error() {
     let db = people().await;
     let query =

@@ -117,6 +117,20 @@ async fn a_statement_reads_the_differences_of_two_times() {
 }
 
 #[tokio::test]
+async fn an_attribute_that_is_gone_keeps_its_name_in_a_difference() {
+    let connection = tracks().await;
+    for text in [
+        r#"[[:db/retract [:track/name "Ava"] :track/plays 1]]"#,
+        "[[:db/retractEntity :track/plays]]",
+    ] {
+        transact(&connection, text).await;
+    }
+    let federation = attached(&connection);
+    let gone = "SELECT v, added FROM diff('s@t=4', 's') WHERE a = ':track/plays'";
+    assert_eq!(sql(&federation, gone).await, "1 false");
+}
+
+#[tokio::test]
 async fn one_query_asks_two_times_in_either_language() {
     let connection = tracks().await;
     let federation = attached(&connection);
@@ -167,6 +181,17 @@ async fn the_log_is_asked_in_datalog() {
                       [?a :db/ident :track/name]]";
     let tx = format!("{}", (1_i64 << 42) + 4);
     assert_eq!(ask(&connection, retracted, &[&tx]).await, r#"["Eve"]"#);
+    assert_eq!(ask(&connection, retracted, &["4"]).await, r#"["Eve"]"#);
+    for wrong in ["-1", "\"4\"", ":t/four"] {
+        let inputs = Inputs::new().argument(
+            datomfusion::Term::try_from(&datomfusion::edn::read(wrong).unwrap()).unwrap(),
+        );
+        let error = connection.db().q(retracted, &inputs).await.unwrap_err();
+        assert!(error.to_string().contains("a t or its id"), "{error}");
+    }
+    // Elsewhere ?log is a variable like any other.
+    let plain = "[:find ?e . :in $ ?log :where [?e :track/name ?log] [?e :track/price 1.29M]]";
+    assert!(ask(&connection, plain, &[r#""Ava""#]).await.len() > 2);
     let doc = "[:find ?doc . :where [?tx :db/doc ?doc] [(tx-ids $ 4 5) [?tx ...]]]";
     assert_eq!(ask(&connection, doc, &[]).await, r#"["spring cleaning"]"#);
 }

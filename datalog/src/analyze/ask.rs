@@ -68,7 +68,7 @@ fn expected(name: &str) -> &'static str {
     }
 }
 
-impl Analysis<'_> {
+impl<'a> Analysis<'a> {
     /// A call of one of the three.
     pub(super) fn ask(
         &mut self,
@@ -80,13 +80,10 @@ impl Analysis<'_> {
         span: Span,
     ) -> Result<Goal, Error> {
         let (said, rest) = match call.arguments.split_first() {
-            Some((Argument::Source(name, _), rest)) => (Some(name.clone()), rest),
-            _ => (None, &call.arguments[..]),
+            Some((Argument::Source(said, _), rest)) => (said, rest),
+            _ => (source, &call.arguments[..]),
         };
-        let (id, facts) = self.source(said.as_ref(), source, span)?;
-        let SourceFacts::Database(facts) = facts else {
-            return Err(self.error(format!("{name} asks a database, not a collection"), span));
-        };
+        let (id, facts) = self.database(name, said, span)?;
         let wrong = || self.error(format!("{name} takes {}", expected(name)), span);
         let (entity, rest) = rest.split_first().ok_or_else(wrong)?;
         let (names, default) = match (name, rest) {
@@ -102,7 +99,7 @@ impl Analysis<'_> {
             Argument::Source(_, span) => return Err(self.error("expected an entity", *span)),
         };
         if let Slot::Var(var) = entity {
-            self.info(var).is_entity_of(id);
+            self.info(var).note_entity_of(id);
         }
         let ask = Ask {
             source: id,
@@ -117,6 +114,22 @@ impl Analysis<'_> {
                 Err(self.error("get-some answers [attribute value]: bind it", span))
             }
             (None, binding) => self.missing_attribute(&ask, binding.as_ref()),
+        }
+    }
+
+    /// The database that a function asks.
+    pub(super) fn database(
+        &self,
+        function: &str,
+        name: &SourceName,
+        span: Span,
+    ) -> Result<(SourceId, &'a dyn Facts), Error> {
+        match self.source(Some(name), name, span)? {
+            (id, SourceFacts::Database(facts)) => Ok((id, facts)),
+            (_, SourceFacts::Collection) => Err(self.error(
+                format!("{function} asks a database, not a collection"),
+                span,
+            )),
         }
     }
 

@@ -34,12 +34,12 @@ pub struct VarInfo {
 impl VarInfo {
     /// Notes that it stands for an entity; answers whether that was news. The first source of `:in` stays,
     /// so that the order of clauses does not matter.
-    pub(crate) fn is_entity_of(&mut self, source: SourceId) -> bool {
+    pub(crate) fn note_entity_of(&mut self, source: SourceId) -> bool {
         note(&mut self.entity_of, source)
     }
 
     /// Notes that it stands for an attribute, likewise.
-    pub(crate) fn is_attribute_of(&mut self, source: SourceId) -> bool {
+    pub(crate) fn note_attribute_of(&mut self, source: SourceId) -> bool {
         note(&mut self.attribute_of, source)
     }
 }
@@ -220,6 +220,8 @@ pub struct NestedGoal {
     pub binding: Option<Target>,
     /// Where it stands.
     pub span: Span,
+    /// Whether the span points into the rules rather than the query.
+    pub in_rules: bool,
 }
 
 /// A pattern over the facts of a database.

@@ -182,6 +182,7 @@ impl Analysis<'_> {
             arguments,
             binding,
             span,
+            in_rules: self.in_rules > 0,
         }));
         Ok(())
     }

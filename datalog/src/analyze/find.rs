@@ -34,7 +34,7 @@ impl Analysis<'_> {
                         PullArgument::Pattern(pattern) => Arc::new(pattern.clone()),
                         PullArgument::Input(name) => self.pattern_input(name, scope, pull.span)?,
                     };
-                    self.info(var).is_entity_of(source);
+                    self.info(var).note_entity_of(source);
                     BoundElement::Pull {
                         var,
                         source,

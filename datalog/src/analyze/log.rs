@@ -5,12 +5,13 @@
 //! [(tx-data $ ?tx) [[?e ?a ?v _ ?added]]]   what a transaction said
 //! ```
 //!
-//! The log is the history of the database that is asked. Queries written for Datomic name it `?log`, an
+//! A transaction is named by its `t` or its id. The log is the history of the database that is asked, so
+//! attributes with `:db/noHistory` promise nothing here, and a `since` view shows what came since. Queries written for Datomic name it `?log`, an
 //! input of its own; here that is `$`. Source: Datomic, *log API in query*.
 
+use super::Analysis;
 use super::bound::{AttributeSlot, FactGoal, Goal, Slot, SourceId, Target};
 use super::scope::Scope;
-use super::{Analysis, SourceFacts};
 use crate::ast::{Argument, Call, SourceName};
 use crate::edn::Keyword;
 use crate::error::Error;
@@ -27,6 +28,15 @@ pub fn log_of(source: &SourceName) -> SourceName {
     SourceName::new(format!("{} log", source.as_str()))
 }
 
+/// The id of a transaction that is named by it or by its `t`.
+fn transaction(term: &Term) -> Option<Term> {
+    match term {
+        Term::Long(tx) if *tx >= FIRST_TX => Some(Term::Long(*tx)),
+        Term::Long(t) if *t >= 0 => Some(Term::Long(FIRST_TX + t)),
+        _ => None,
+    }
+}
+
 impl Analysis<'_> {
     pub(super) fn log_call(
         &mut self,
@@ -38,16 +48,13 @@ impl Analysis<'_> {
         span: Span,
     ) -> Result<Vec<Goal>, Error> {
         let (said, rest) = match call.arguments.split_first() {
-            Some((Argument::Source(name, _), rest)) => (name.clone(), rest),
+            Some((Argument::Source(said, _), rest)) => (said, rest),
             Some((Argument::Variable(variable, _), rest)) if variable.as_str() == LOG => {
-                (source.clone(), rest)
+                (source, rest)
             }
-            _ => (source.clone(), &call.arguments[..]),
+            _ => (source, &call.arguments[..]),
         };
-        let (id, facts) = self.source(Some(&said), source, span)?;
-        let SourceFacts::Database(facts) = facts else {
-            return Err(self.error(format!("{name} asks a database, not a collection"), span));
-        };
+        let (id, facts) = self.database(name, said, span)?;
         match (name, rest) {
             ("tx-ids", [from, to]) => {
                 let Some(Target::Each(target)) = binding else {
@@ -59,13 +66,21 @@ impl Analysis<'_> {
                 self.tx_ids(id, facts, [from, to], Slot::Var(tx), scope, span)
             }
             ("tx-data", [tx]) => {
-                let history = self.source(Some(&log_of(&said)), source, span)?.0;
-                let tx = match tx {
-                    Argument::Variable(variable, _) => Slot::Var(self.declare(scope, variable)),
-                    Argument::Constant(form) => Slot::Constant(self.constant(form)?),
-                    Argument::Source(_, span) => {
-                        return Err(self.error("expected a transaction", *span));
+                let (history, _) = self.database(name, &log_of(said), span)?;
+                let tx = match (self.known(tx, scope)?, tx) {
+                    (Some(term), _) => match transaction(&term) {
+                        Some(tx) => Slot::Constant(tx),
+                        None => {
+                            return Err(self.error(
+                                format!("a transaction is a t or its id, not {term}"),
+                                tx.span(),
+                            ));
+                        }
+                    },
+                    (None, Argument::Variable(variable, _)) => {
+                        Slot::Var(self.declare(scope, variable))
                     }
+                    (None, _) => return Err(self.error("expected a transaction", tx.span())),
                 };
                 self.tx_data(history, tx, binding, span)
             }
@@ -103,17 +118,17 @@ impl Analysis<'_> {
             let term = self.known(bound, scope)?;
             let (bound, compared) = match term {
                 Some(Term::Nil) => continue,
-                Some(Term::Long(t)) if t < FIRST_TX => {
-                    (Term::Long(t.saturating_add(FIRST_TX)), &tx)
-                }
-                Some(tx_id @ Term::Long(_)) => (tx_id, &tx),
                 Some(at @ Term::Instant(_)) => (at, &instant),
-                _ => {
-                    return Err(self.error(
-                        "a point of tx-ids is an input or a constant: a t, a transaction, an instant or nil",
-                        bound.span(),
-                    ));
-                }
+                other => match other.as_ref().and_then(transaction) {
+                    Some(bound) => (bound, &tx),
+                    None => {
+                        return Err(self.error(
+                            "a point of tx-ids is an input or a constant: a t, a transaction, \
+                             an instant or nil",
+                            bound.span(),
+                        ));
+                    }
+                },
             };
             let sides = match comparison {
                 "<=" => vec![Slot::Constant(bound), compared.clone()],
@@ -158,13 +173,13 @@ impl Analysis<'_> {
         let slot = |at: usize| slots.get(at).cloned().unwrap_or(Slot::Blank);
         let a = match slot(1) {
             Slot::Var(var) => {
-                self.info(var).is_attribute_of(history);
+                self.info(var).note_attribute_of(history);
                 AttributeSlot::Var(var)
             }
             _ => AttributeSlot::Blank,
         };
         for var in [slot(0), tx.clone()].iter().filter_map(Slot::var) {
-            self.info(var).is_entity_of(history);
+            self.info(var).note_entity_of(history);
         }
         let same = (slot(3) != Slot::Blank).then(|| Goal::Same(tx.clone(), slot(3)));
         let fact = Goal::Fact(FactGoal {

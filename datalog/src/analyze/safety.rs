@@ -243,9 +243,11 @@ impl Checker<'_> {
     /// An error at some goals, in the text that they come from.
     fn error(&self, message: String, goals: &[Goal]) -> Error {
         let span = span_of(goals);
-        let in_rules = goals
-            .iter()
-            .any(|goal| matches!(goal, Goal::Call(call) if call.in_rules));
+        let in_rules = goals.iter().any(|goal| match goal {
+            Goal::Call(call) => call.in_rules,
+            Goal::Nested(nested) => nested.in_rules,
+            _ => false,
+        });
         let text = if in_rules {
             self.rules
         } else {

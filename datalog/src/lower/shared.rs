@@ -101,10 +101,18 @@ impl UserDefinedLogicalNodeCore for SharedNode {
         let Some(input) = inputs.pop() else {
             return internal_err!("a shared relation has an input");
         };
-        Ok(Self {
-            input,
-            cell: Arc::clone(&self.cell),
-        })
+        // A condition without columns passes the barrier that the columns are. It holds in this place only,
+        // so this place then computes for itself.
+        let narrowed = matches!(
+            &input,
+            LogicalPlan::Filter(filter) if filter.predicate.column_refs().is_empty()
+        );
+        let cell = if narrowed {
+            Cell::default()
+        } else {
+            Arc::clone(&self.cell)
+        };
+        Ok(Self { input, cell })
     }
 }
 

@@ -23,8 +23,8 @@ use crate::value::{Value, ValueType};
 /// Values of one cell, in ids of ours.
 type Values = BTreeSet<Value>;
 
-/// The last word of theirs on each value of a cell, in its own ids. None are given for a cell that is only
-/// known to differ.
+/// The last word of theirs on each value of a cell, in its own ids. It is empty for a cell that may differ in
+/// any value.
 type Said = BTreeMap<Value, bool>;
 
 /// A merge while it is decided.
@@ -71,13 +71,17 @@ impl<'a> Merger<'a> {
                     .insert(datom.v, datom.added);
             }
         }
+        let ids = Ids::new(ours, theirs, kinship).await?;
         // Theirs may differ from the base without a word since: it took the base, and kept some of its own.
+        // Of an entity that ours does not know, the log has told everything.
         let later = kinship.into_theirs.iter().filter(|joint| joint.at > since);
-        for (e, a) in later.flat_map(|joint| &joint.kept).filter(|_| base_is_ours) {
-            touched.entry(*e).or_default().entry(*a).or_default();
+        for (e, a) in later.flat_map(|joint| &joint.kept) {
+            if base_is_ours && ids.ours(*e).is_some() {
+                touched.entry(*e).or_default().insert(*a, Said::new());
+            }
         }
         Ok(Self {
-            ids: Ids::new(ours, theirs, kinship).await?,
+            ids,
             ours,
             theirs,
             base,
@@ -111,6 +115,8 @@ impl<'a> Merger<'a> {
             for (a, said) in cells.iter().filter(|(a, _)| !describes(**a)) {
                 self.cell(*e, *a, said).await?;
             }
+        }
+        for (e, cells) in &touched {
             self.retracted_by_theirs(*e, cells).await?;
         }
         self.unique().await?;
@@ -394,8 +400,23 @@ impl<'a> Merger<'a> {
         {
             return Ok(());
         }
-        if self.conflict(ConflictKind::Retracted, (e, a), [None, Some(&value), None]) {
-            self.changes.insert((e, a, value), false);
+        // Of cardinality one, theirs may have what ours has replaced by the reference.
+        let mut theirs = Values::new();
+        if self
+            .attribute(a)
+            .is_some_and(|attribute| !attribute.is_many())
+            && let (Some(their_e), Some(their_a)) = (self.ids.theirs(e), self.ids.theirs(a))
+        {
+            theirs = values(self.theirs, their_e, their_a).await?;
+            theirs = self.taken(theirs)?;
+        }
+        if theirs.contains(&value) {
+            return Ok(());
+        }
+        // Theirs has not touched the cell, so that is what the base has too.
+        let of = [theirs.first(), Some(&value), theirs.first()];
+        if self.conflict(ConflictKind::Retracted, (e, a), of) {
+            self.replace(e, a, &Values::from([value]), &theirs);
         }
         Ok(())
     }

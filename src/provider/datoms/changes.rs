@@ -45,7 +45,12 @@ impl PartitionStream for Changes {
     }
 
     fn execute(&self, context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let columns = Columns::new(&self.to, &columns(), Arc::clone(&self.schema));
+        // An attribute that is gone is called as it was.
+        let columns = Columns::new(
+            &[&self.to, &self.from],
+            &columns(),
+            Arc::clone(&self.schema),
+        );
         let batch_rows = context.session_config().batch_size();
         let batches = futures::stream::once(std::future::ready(self.from.diff(&self.to)))
             .try_flatten()

@@ -159,15 +159,17 @@ pub(super) fn terms_schema(columns: [Column; 5]) -> SchemaRef {
 pub(super) struct Columns {
     projected: Vec<Column>,
     arrow: SchemaRef,
-    schema: Arc<Schema>,
+    /// Where idents are looked up, one after the other.
+    schemas: Vec<Arc<Schema>>,
 }
 
 impl Columns {
-    pub(super) fn new(db: &Db, columns: &[Column], arrow: SchemaRef) -> Self {
+    pub(super) fn new(databases: &[&Db], columns: &[Column], arrow: SchemaRef) -> Self {
+        let schemas = databases.iter().map(|db| Arc::clone(db.schema()));
         Self {
             projected: columns.to_vec(),
             arrow,
-            schema: Arc::clone(db.schema()),
+            schemas: schemas.collect(),
         }
     }
 
@@ -211,7 +213,8 @@ impl Columns {
     }
 
     fn ident(&self, a: i64) -> String {
-        match self.schema.ident(Entid(a)) {
+        let mut schemas = self.schemas.iter();
+        match schemas.find_map(|schema| schema.ident(Entid(a))) {
             Some(ident) => format!(":{}", ident.as_str()),
             None => a.to_string(),
         }

@@ -143,7 +143,11 @@ impl ExecutionPlan for DatomScanExec {
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         let schema = Arc::clone(self.properties.equivalence_properties().schema());
-        let columns = Arc::new(Columns::new(&self.db, &self.columns, Arc::clone(&schema)));
+        let columns = Arc::new(Columns::new(
+            &[&self.db],
+            &self.columns,
+            Arc::clone(&schema),
+        ));
         let (db, index) = (self.db.clone(), self.index);
         let batch_rows = context.session_config().batch_size();
         let ranges: Vec<Range> = self.partitions[partition].clone();

@@ -75,7 +75,6 @@ fn twin(
     new: &BTreeSet<Entid>,
     is_many: impl Fn(Entid) -> bool,
 ) -> (Facts, Vec<Conflict>) {
-    let none = BTreeSet::new();
     let gone = |e: Entid| lives(base, e) && !lives(ours, e) && !new.contains(&e);
     let retracted = |e: Entid| lives(base, e) && !lives(theirs, e) && !new.contains(&e);
     let mut merged = ours.clone();
@@ -139,11 +138,11 @@ fn twin(
             }
         } else if let Some(v) = vo
             && o != b
-            && t == none
+            && t != o
             && doomed(v)
-            && ask(ConflictKind::Retracted, cell, None, vo, None)
+            && ask(ConflictKind::Retracted, cell, vb, vo, vt)
         {
-            result.clear();
+            result.clone_from(&t);
         }
     }
     merged.retain(|_, values| !values.is_empty());
@@ -258,7 +257,8 @@ async fn check(two: &mut Two, into: usize) -> Option<MergeOutcome> {
 #[tokio::test]
 async fn generated_merges_agree_with_the_twin() {
     let (mut merged, mut skipped, mut conflicts) = (0, 0, 0);
-    for seed in 0..40 {
+    // The later ones have once found entities that came back, and references decided before their cells.
+    for seed in (0..40).chain(1380..1401) {
         println!("seed {seed}");
         let mut random = Random(seed);
         let main = people(seed).await;
