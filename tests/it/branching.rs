@@ -4,7 +4,7 @@ use std::fs;
 
 use tempfile::TempDir;
 
-use crate::support::shell::datomfusion;
+use crate::support::shell::{Shell, datomfusion, sales_of};
 
 /// A database of two tracks at t=2, and the folder that it lies in.
 fn tracks() -> (TempDir, String) {
@@ -96,6 +96,55 @@ fn a_branch_is_edited_compared_and_merged_and_a_conflict_is_shown() {
     assert!(graph.lines().any(|line| line.starts_with("| *")), "{graph}");
     datomfusion(&["verify", &url, "--deep"]).ok();
     datomfusion(&["verify", &dev]).ok();
+}
+
+/// An auditor corrects invoice 333 on a branch of Chinook's sales while the shop corrects it, too.
+#[test]
+fn a_branch_of_sales_is_edited_asked_compared_and_merged() {
+    let url = sales_of("sales-audited");
+    let shell = Shell::new();
+    let audit = format!("{url}#audit");
+    shell
+        .file(
+            "audit.edn",
+            r#"[{:invoice/id 333 :invoice/total 9.91M :invoice/billing-city "Montréal"}]"#,
+        )
+        .file("shop.edn", "[{:invoice/id 333 :invoice/total 8.41M}]");
+    shell.ok(&["branch", &url, "audit"]);
+    shell.ok(&["transact", &audit, "audit.edn"]);
+    shell.ok(&["transact", &url, "shop.edn"]);
+
+    let revenue = "SELECT
+        (SELECT sum(total) FROM sales.invoice VERSION AS OF 7) AS before,
+        (SELECT sum(total) FROM sales.invoice) AS shop,
+        (SELECT sum(total) FROM \"sales#audit\".invoice) AS audited,
+        (SELECT count(*) FROM diff('sales', 'sales#audit') WHERE a = ':invoice/total') AS changes";
+    let db = format!("sales={url}");
+    let rows = shell.rows(&[&db], revenue);
+    assert_eq!(
+        serde_json::to_string(&rows).unwrap(),
+        "[[2328.60,2328.10,2329.60,2]]"
+    );
+    let diff = shell.ok(&["diff", &url, "#main", "#audit"]);
+    for part in ["8.41", "9.91", "Ottawa", "Montréal"] {
+        assert!(diff.contains(part), "{part} in {diff}");
+    }
+
+    let refused = shell.run(&["merge", &url, "audit"]);
+    for part in [":invoice/total", "8.91", "8.41", "9.91"] {
+        assert!(refused.out.contains(part), "{part} in {}", refused.out);
+    }
+    assert!(!refused.out.contains("Montréal"), "only one side moved it");
+    refused.failed(1);
+    shell.ok(&["merge", &url, "audit", "--strategy", "theirs"]);
+    let rows = shell.rows(&[&db], revenue);
+    assert_eq!(
+        serde_json::to_string(&rows).unwrap(),
+        "[[2328.60,2329.60,2329.60,0]]"
+    );
+    let city = "SELECT billing_city FROM sales.invoice WHERE id = 333";
+    assert_eq!(shell.rows(&[&db], city), [["Montréal"]]);
+    shell.ok(&["verify", &url, "--deep"]);
 }
 
 #[test]

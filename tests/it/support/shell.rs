@@ -65,28 +65,30 @@ pub(crate) fn database_of(name: &str, files: &[PathBuf]) -> String {
 pub(crate) fn chinook() -> &'static (String, String) {
     static CHINOOK: OnceLock<(String, String)> = OnceLock::new();
     CHINOOK.get_or_init(|| {
-        let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/chinook");
-        let files = |names: &[&str]| -> Vec<PathBuf> {
-            names
-                .iter()
-                .map(|name| data.join(format!("{name}.edn")))
-                .collect()
-        };
-        let catalog = database_of("catalog", &files(&["catalog-schema", "catalog"]));
-        let sales = database_of(
-            "sales",
-            &files(&[
-                "sales-schema",
-                "sales-people",
-                "sales-2021",
-                "sales-2022",
-                "sales-2023",
-                "sales-2024",
-                "sales-2025",
-            ]),
-        );
-        (catalog, sales)
+        let catalog = database_of("catalog", &facts(&["catalog-schema", "catalog"]));
+        (catalog, sales_of("sales"))
     })
+}
+
+/// A database of Chinook's sales, a transaction a file: t=7 is all of them.
+pub(crate) fn sales_of(name: &str) -> String {
+    let files = facts(&[
+        "sales-schema",
+        "sales-people",
+        "sales-2021",
+        "sales-2022",
+        "sales-2023",
+        "sales-2024",
+        "sales-2025",
+    ]);
+    database_of(name, &files)
+}
+
+/// The files of the carried Chinook facts.
+fn facts(names: &[&str]) -> Vec<PathBuf> {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/data/chinook");
+    let files = names.iter().map(|name| data.join(format!("{name}.edn")));
+    files.collect()
 }
 
 /// Asks both Chinook databases in SQL, in JSON.
