@@ -1,7 +1,9 @@
 //! What changed between two values, at the cost of what changed: times, and a copy elsewhere.
 
 use datafusion::arrow::util::pretty::pretty_format_batches;
-use datomfusion::{BranchName, Connection, Db, Federation, Store, TimePoint, TxData};
+use datomfusion::{
+    BranchName, Connection, Db, Federation, Import, Store, TimePoint, TxData, Value,
+};
 use futures::TryStreamExt;
 
 const SCHEMA: &str = r#"[
@@ -13,11 +15,12 @@ const SCHEMA: &str = r#"[
 async fn parts(store: &Store) -> datomfusion::Result<Connection> {
     let connection = Connection::create(store).await?;
     connection.transact(&TxData::parse(SCHEMA)?).await?;
-    let parts: String = (0..20_000)
-        .map(|no| format!("{{:part/no {no} :part/stock {}}}", no % 90))
-        .collect();
-    let parts = TxData::parse(&format!("[{parts}]"))?;
-    connection.transact(&parts).await?;
+    let mut parts = Import::new(connection.db().schema());
+    let (no, stock) = (parts.attribute("part/no")?, parts.attribute("part/stock")?);
+    for n in 0..20_000 {
+        parts.entity([(no, Value::Long(n)), (stock, Value::Long(n % 90))])?;
+    }
+    connection.import(parts).await?;
     Ok(connection)
 }
 

@@ -26,7 +26,8 @@ impl Lowering<'_> {
         let aggregates = elements
             .iter()
             .any(|element| matches!(element, BoundElement::Aggregate { .. }));
-        let named = |at: usize| format!("f{at}");
+        let names = self.names();
+        let named = |at: usize| names[at].clone();
         if !aggregates {
             let mut types = Vec::with_capacity(elements.len());
             let mut columns = Vec::with_capacity(elements.len());
@@ -99,6 +100,24 @@ impl Lowering<'_> {
             types.push(column_type);
         }
         Ok((grouped.project(columns)?.build()?, types))
+    }
+
+    /// The names of the columns: an aggregate's is its text, which errors of the engine repeat.
+    fn names(&self) -> Vec<String> {
+        let elements = self.query.elements.iter().enumerate();
+        let text = |element: &BoundElement| match element {
+            BoundElement::Aggregate { span, .. } => self.context.text.get(span.start..span.end),
+            _ => None,
+        };
+        elements.fold(Vec::new(), |mut names, (at, element)| {
+            let name = text(element).map_or_else(|| format!("f{at}"), str::to_owned);
+            names.push(if names.contains(&name) {
+                format!("f{at}")
+            } else {
+                name
+            });
+            names
+        })
     }
 
     /// An aggregate: what DataFusion computes, and what is made of that.
