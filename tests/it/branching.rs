@@ -123,7 +123,7 @@ fn a_branch_of_sales_is_edited_asked_compared_and_merged() {
     let rows = shell.rows(&[&db], revenue);
     assert_eq!(
         serde_json::to_string(&rows).unwrap(),
-        "[[2328.60,2328.10,2329.60,2]]"
+        "[[2328.6,2328.1,2329.6,2]]"
     );
     let diff = shell.ok(&["diff", &url, "#main", "#audit"]);
     for part in ["8.41", "9.91", "Ottawa", "Montréal"] {
@@ -140,7 +140,7 @@ fn a_branch_of_sales_is_edited_asked_compared_and_merged() {
     let rows = shell.rows(&[&db], revenue);
     assert_eq!(
         serde_json::to_string(&rows).unwrap(),
-        "[[2328.60,2329.60,2329.60,0]]"
+        "[[2328.6,2329.6,2329.6,0]]"
     );
     let city = "SELECT billing_city FROM sales.invoice WHERE id = 333";
     assert_eq!(shell.rows(&[&db], city), [["Montréal"]]);

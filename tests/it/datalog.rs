@@ -614,7 +614,7 @@ fn errors_quote_the_clause_and_underline_it() {
         ("[:find ?n :where [$x ?p :person/name ?n]]", &["$x", "^^"]),
         ("[:find (sum ?n) :where [?p :person/name ?n]]", &["sum"]),
         (
-            "[:find (sum ?n) (sum ?n) :where [(ground [9223372036854775807 1]) [?n ...]]]",
+            "[:find (sum ?n) :where [(ground [9223372036854775807 1]) [?n ...]]]",
             &["overflow in (sum ?n)"],
         ),
         ("{:fnd [?n]}", &[":fnd"]),
