@@ -1,10 +1,10 @@
 //! What versions cost, counted: opening the past, differences, branches, merges, garbage collection, proof.
 //!
-//!     cargo bench --no-default-features --features fs --bench versions -- DATOMS…
+//!     cargo bench --no-default-features --features fs --bench versions -- DATOMS… [TABLE…]
 //!
 //! A database is an import of so many datoms and 1,100 transactions of ten: in turn two new people, and new
 //! scores of five people anywhere. It lies in a file store in a temporary directory, and whatever changes it
-//! has a copy of its own. Every run opens store and values anew, so that none of our caches is warm, although
+//! has a copy of its own, with the times of the files. Every run opens store and values anew, so that none of our caches is warm, although
 //! the system's cache of files is. Counts are of the first run and the same on every machine; times are
 //! the least of several runs, by the clock and by the processor.
 
@@ -36,8 +36,20 @@ use support::people::{FACTS, appended, filled, rescored, scored};
 use support::processor::processor_time;
 use support::random::Random;
 
+/// What can be asked for; all of it unless some are named.
+const TABLES: [&str; 7] = [
+    "past",
+    "scans",
+    "differences",
+    "branches",
+    "merges",
+    "garbage",
+    "proofs",
+];
 /// Small transactions after the import.
 const TRANSACTIONS: u64 = 1100;
+/// What took so long is not run again.
+const LONG: Duration = Duration::from_secs(4);
 /// A proof from the log holds every fact, so it is left out of larger databases.
 const DEEP_DATOMS_MAX: u64 = 2_000_000;
 
@@ -105,8 +117,12 @@ impl Running {
 
 /// The counts of the first run and the least times of all.
 async fn least<T>(runs: u64, mut run: impl AsyncFnMut(u64) -> (Cost, T)) -> (Cost, T) {
+    let begin = Instant::now();
     let (mut cost, value) = run(0).await;
     for n in 1..runs {
+        if begin.elapsed() > LONG {
+            break;
+        }
         let (again, _) = run(n).await;
         cost.clock = cost.clock.min(again.clock);
         cost.processor = cost.processor.min(again.processor);
@@ -175,7 +191,11 @@ fn copy_folder(from: &Path, to: &Path) {
         if entry.file_type().unwrap().is_dir() {
             copy_folder(&entry.path(), &target);
         } else {
-            fs::copy(entry.path(), target).unwrap();
+            fs::copy(entry.path(), &target).unwrap();
+            // Garbage collection lets be what is as young as itself.
+            let written = entry.metadata().unwrap().modified().unwrap();
+            let copy = fs::File::options().write(true).open(target).unwrap();
+            copy.set_modified(written).unwrap();
         }
     }
 }
@@ -346,11 +366,12 @@ async fn differences(sites: &[Site]) {
             difference(site, what, roots, [("main", from), ("main", to)]).await;
         }
         // Both begin with the same trees and have 0, 10 or 1,000 changes in trees of their own.
-        let (ours, theirs) = (site.copy(), TempDir::new().unwrap());
+        let ours = site.copy();
         let main = connect(ours.path(), "main", 41).await;
         main.checkpoint().await.unwrap();
-        copy_folder(ours.path(), theirs.path());
         for (seed, people) in [(42, 5), (43, 500)] {
+            let theirs = tempfile::tempdir().unwrap();
+            copy_folder(ours.path(), theirs.path());
             let ids = spread(site, people, 0);
             let text = scored(&mut Random(seed), ids.into_iter());
             let branch = format!("dev-{people}");
@@ -374,12 +395,11 @@ async fn differences(sites: &[Site]) {
                 [("main", t), (&branch, t + 1)],
             )
             .await;
-            let behind = open(&file(theirs.path()), "main").await.basis_t();
             difference(
                 site,
-                &format!("two stores, {changed}, and what was changed before"),
+                &format!("two stores, {changed}"),
                 there,
-                [("main", t), ("main", behind)],
+                [("main", t), ("main", t + 1)],
             )
             .await;
         }
@@ -681,12 +701,21 @@ fn main() {
             );
             sites.push(site);
         }
-        past(&sites).await;
-        scans(&sites).await;
-        differences(&sites).await;
-        branches(&sites).await;
-        merges(&sites).await;
-        garbage(&sites).await;
-        proofs(&sites).await;
+        let wanted = |table: &str| {
+            let named = |arg: &String| TABLES.contains(&&**arg);
+            let mut args = std::env::args().filter(named).peekable();
+            args.peek().is_none() || args.any(|arg| arg == table)
+        };
+        for table in TABLES.into_iter().filter(|table| wanted(table)) {
+            match table {
+                "past" => past(&sites).await,
+                "scans" => scans(&sites).await,
+                "differences" => differences(&sites).await,
+                "branches" => branches(&sites).await,
+                "merges" => merges(&sites).await,
+                "garbage" => garbage(&sites).await,
+                _ => proofs(&sites).await,
+            }
+        }
     });
 }
