@@ -51,3 +51,7 @@ bench:
 # The counts and figures of benches/README.md.
 figures:
     cargo bench --bench figures -- 10000000
+
+# The counts of versions in benches/README.md.
+versions:
+    cargo bench --no-default-features --features fs --bench versions -- 100000 1000000 10000000

@@ -13,6 +13,11 @@
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
+mod support {
+    pub mod processor;
+    pub mod random;
+}
+
 use std::io::BufRead;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -24,6 +29,9 @@ use datomfusion::bench::Prepared;
 use datomfusion::{
     BranchName, Connection, Db, Entid, Import, Inputs, Seeded, Store, TempId, Term, TxData, Value,
 };
+
+use support::processor::processor_time;
+use support::random::Random;
 
 const SCHEMA: &str = "[
     {:db/ident :name :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
@@ -127,21 +135,6 @@ impl Times {
     }
 }
 
-/// Processor time of all threads so far, where the system tells.
-fn processor_time() -> Duration {
-    let mut nanoseconds = 0;
-    for task in std::fs::read_dir("/proc/self/task").into_iter().flatten() {
-        let path = task.unwrap().path().join("schedstat");
-        let text = std::fs::read_to_string(path).unwrap_or_default();
-        nanoseconds += text
-            .split(' ')
-            .next()
-            .and_then(|field| field.parse::<u64>().ok())
-            .unwrap_or(0);
-    }
-    Duration::from_nanos(nanoseconds)
-}
-
 /// Runs as the peers' harness does: three to warm up, then up to 51 or for 1.5 seconds.
 async fn timed<T>(mut run: impl AsyncFnMut() -> T) -> (Times, T) {
     for _ in 0..3 {
@@ -162,23 +155,6 @@ async fn timed<T>(mut run: impl AsyncFnMut() -> T) -> (Times, T) {
     }
 }
 
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: usize) -> usize {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        usize::try_from((z ^ (z >> 31)) % end as u64).unwrap()
-    }
-
-    fn one_of<'t>(&mut self, all: &[&'t str]) -> &'t str {
-        all[self.below(all.len())]
-    }
-}
-
 /// A person; the first has the id 1.
 struct Person {
     name: String,
@@ -196,26 +172,25 @@ fn people(count: usize) -> Vec<Person> {
         return given;
     }
     let mut random = Random(20_261_122);
-    let person = |id: usize| {
+    let person = |id: i64| {
         let mut person = Person {
             name: random.one_of(&NAMES).into(),
             last_name: random.one_of(&LAST_NAMES).into(),
             sex: random.one_of(&["male", "female"]).into(),
-            age: random.below(100).cast_signed() as i64,
-            salary: random.below(100_000).cast_signed() as i64,
+            age: random.below(100).cast_signed(),
+            salary: random.below(100_000).cast_signed(),
             follows: Vec::new(),
         };
         let wanted = random.below(5);
-        while person.follows.len() < wanted {
-            let other = 1 + random.below(count);
-            let seen = person.follows.contains(&(other.cast_signed() as i64));
-            if other != id && !seen {
-                person.follows.push(other.cast_signed() as i64);
+        while (person.follows.len() as u64) < wanted {
+            let other = (1 + random.below(count as u64)).cast_signed();
+            if other != id && !person.follows.contains(&other) {
+                person.follows.push(other);
             }
         }
         person
     };
-    (1..=count).map(person).collect()
+    (1..=count.cast_signed() as i64).map(person).collect()
 }
 
 /// What the peers' generator wrote: 20,000 as JSON, 500,000 as CSV.

@@ -10,128 +10,23 @@
 )]
 #![allow(clippy::cast_precision_loss, reason = "figures are rounded anyway")]
 
+mod support {
+    pub mod people;
+    pub mod processor;
+    pub mod random;
+}
+
 use std::time::Instant;
 
 use datomfusion::{
-    BranchName, Components, Connection, Datom, Db, EntityRef, Import, Index, LookupRef, Seeded,
-    Store, TimePoint, TxData, Value, edn::Keyword, read_footer,
+    BranchName, Components, Datom, Db, EntityRef, Index, LookupRef, Store, TimePoint, TxData,
+    Value, edn::Keyword, read_footer,
 };
 use futures::TryStreamExt;
 
-const SCHEMA: &str = r#"[
-    {:db/ident :p/id :db/valueType :db.type/long :db/cardinality :db.cardinality/one
-     :db/unique :db.unique/identity}
-    {:db/ident :p/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one :db/index true}
-    {:db/ident :p/age :db/valueType :db.type/long :db/cardinality :db.cardinality/one}
-    {:db/ident :p/city :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
-    {:db/ident :p/score :db/valueType :db.type/double :db/cardinality :db.cardinality/one}]"#;
-
-/// Datoms of one person.
-const FACTS: u64 = 5;
-
-/// Seconds of processor time of all threads so far, where the system tells.
-fn processor_seconds() -> f64 {
-    const TICKS_A_SECOND: f64 = 100.0;
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let fields = stat.rsplit(')').next().unwrap_or("").split_whitespace();
-    let ticks = fields
-        .skip(11)
-        .take(2)
-        .filter_map(|n| n.parse::<f64>().ok());
-    ticks.sum::<f64>() / TICKS_A_SECOND
-}
-
-/// `SplitMix64`.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, end: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (z ^ (z >> 31)) % end
-    }
-}
-
-async fn empty(store: &Store) -> Connection {
-    let connection = Connection::create_in(store, BranchName::default(), Seeded::new(1))
-        .await
-        .unwrap();
-    connection
-        .transact(&TxData::parse(SCHEMA).unwrap())
-        .await
-        .unwrap();
-    connection
-}
-
-fn people(db: &Db, ids: std::ops::Range<u64>) -> Import {
-    let mut random = Random(ids.start);
-    let mut import = Import::new(db.schema());
-    let [id, name, age, city, score] = ["id", "name", "age", "city", "score"]
-        .map(|n| import.attribute(&format!("p/{n}")).unwrap());
-    for n in ids {
-        import
-            .entity([
-                (id, Value::Long(n.cast_signed())),
-                (
-                    name,
-                    Value::string(format!("name {}", random.below(100_000))),
-                ),
-                (age, Value::Long(random.below(100).cast_signed())),
-                (city, Value::string(format!("city {}", random.below(500)))),
-                (score, Value::Double(random.below(1_000_000) as f64 / 7.0)),
-            ])
-            .unwrap();
-    }
-    import
-}
-
-async fn filled(store: &Store, datoms: u64) -> Connection {
-    let connection = empty(store).await;
-    let people_total = datoms / FACTS;
-    let mut from = 0;
-    while from < people_total {
-        let to = (from + 400_000).min(people_total);
-        connection
-            .import(people(&connection.db(), from..to))
-            .await
-            .unwrap();
-        from = to;
-    }
-    connection
-}
-
-/// Ten datoms: two new people.
-fn appended(n: u64) -> String {
-    let person = |n: u64| {
-        format!(
-            "{{:p/id {n} :p/name \"name {}\" :p/age {} :p/city \"city {}\" :p/score {n}.5}}",
-            n % 977,
-            n % 100,
-            n % 500
-        )
-    };
-    format!(
-        "[{} {}]",
-        person(10_000_000 + 2 * n),
-        person(10_000_001 + 2 * n)
-    )
-}
-
-/// Ten datoms: five values replaced, of five different people anywhere.
-fn updated(random: &mut Random, people: u64) -> String {
-    let first = random.below(people);
-    let stride = 1 + random.below(people / 5 - 1);
-    let one = |n: u64| {
-        let score = random.below(1 << 40);
-        format!(
-            "{{:p/id {} :p/score -{score}.25}}",
-            (first + n * stride) % people
-        )
-    };
-    format!("[{}]", (0..5).map(one).collect::<Vec<_>>().join(" "))
-}
+use support::people::{FACTS, appended, empty, filled, people, rescored};
+use support::processor::processor_time;
+use support::random::Random;
 
 /// Small transactions on a large database: what is written, against path copying.
 async fn small_transactions(datoms: u64) {
@@ -149,7 +44,7 @@ async fn small_transactions(datoms: u64) {
             let text = if kind == "appended" {
                 appended(n)
             } else {
-                updated(&mut random, people)
+                rescored(&mut random, people, 5)
             };
             let before = store.requests();
             let start = Instant::now();
@@ -215,7 +110,7 @@ async fn cold(datoms: u64) {
         let text = if n % 2 == 0 {
             appended(n)
         } else {
-            updated(&mut random, people)
+            rescored(&mut random, people, 5)
         };
         let before = store.requests();
         let report = connection
@@ -322,10 +217,10 @@ async fn import_rate(datoms: u64) {
         let store = Store::memory();
         let connection = empty(&store).await;
         let import = people(&connection.db(), 0..datoms / FACTS);
-        let (start, spent) = (Instant::now(), processor_seconds());
+        let (start, spent) = (Instant::now(), processor_time().as_secs_f64());
         connection.import(import).await.unwrap();
         best = best.min(start.elapsed().as_secs_f64());
-        processor = processor.min(processor_seconds() - spent);
+        processor = processor.min(processor_time().as_secs_f64() - spent);
     }
     println!(
         "bulk import of {datoms} datoms in memory: {:.0} datoms/s, {:.0} a processor second",
@@ -339,7 +234,7 @@ async fn batch_rate(datoms: u64) {
     let store = Store::file(root.path()).unwrap();
     let connection = empty(&store).await;
     let mut done = 0;
-    let mut mark = (Instant::now(), processor_seconds(), 0u64);
+    let mut mark = (Instant::now(), processor_time().as_secs_f64(), 0u64);
     let mut marks = [100_000, 1_000_000, 2_000_000, 5_000_000]
         .into_iter()
         .filter(|mark| *mark < datoms)
@@ -365,7 +260,7 @@ async fn batch_rate(datoms: u64) {
         done += 1000 * FACTS;
         if marks.next_if(|next| done >= *next).is_some() {
             let seconds = mark.0.elapsed().as_secs_f64();
-            let processor = processor_seconds() - mark.1;
+            let processor = processor_time().as_secs_f64() - mark.1;
             println!(
                 "batches of 1,000 entities into a file store: {:.0} datoms/s, {:.0} a processor second ({:.0} % parsing EDN), from {} to {done} datoms",
                 (done - mark.2) as f64 / seconds,
@@ -373,7 +268,7 @@ async fn batch_rate(datoms: u64) {
                 100.0 * parsing / processor,
                 mark.2,
             );
-            mark = (Instant::now(), processor_seconds(), done);
+            mark = (Instant::now(), processor_time().as_secs_f64(), done);
             parsing = 0.0;
         }
     }

@@ -37,7 +37,7 @@ pub use verify::{Depth, Fault, Progress, Stage, Verification};
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use datomfusion_datalog::edn::Keyword;
 
@@ -46,7 +46,7 @@ use self::head::Head;
 use self::tail::Tail;
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
-use crate::id::{BranchName, CommitId, DatabaseId};
+use crate::id::{BranchName, CommitHash, CommitId, DatabaseId};
 use crate::index::{Components, Index, Range};
 use crate::node::{Loader, Node};
 use crate::schema::{Attribute, EntityRef, LookupRef, Schema, describes};
@@ -67,6 +67,8 @@ pub(crate) struct Inner {
     pub(crate) loader: Arc<Loader>,
     /// The head that this value was reached from.
     pub(crate) head: Arc<Head>,
+    /// The hashes of the commits that wait in the head, once somebody has asked.
+    pub(crate) chain: Arc<OnceLock<Vec<CommitHash>>>,
     pub(crate) checkpoint: Checkpoint,
     pub(crate) checkpoint_schema: Arc<Schema>,
     pub(crate) checkpoint_instant: i64,
@@ -179,6 +181,7 @@ impl Db {
         Self(Arc::new(Inner {
             loader: parts.loader,
             head: parts.head,
+            chain: Arc::default(),
             checkpoint: parts.checkpoint,
             tail: Arc::new(tail),
             schema,
@@ -198,6 +201,7 @@ impl Db {
     pub(crate) fn with_head(&self, head: Arc<Head>) -> Self {
         Self(Arc::new(Inner {
             head,
+            chain: Arc::default(),
             speculative_after: None,
             ..Inner::clone(&self.0)
         }))

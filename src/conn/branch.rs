@@ -144,7 +144,7 @@ impl Branches {
 
     /// Deletes a branch: its head becomes a tombstone. Its commits stay until they are collected.
     ///
-    /// Lists the branches, for the last one is not deleted.
+    /// Lists the branches and looks for another one that lives, for the last one is not deleted.
     ///
     /// # Errors
     ///
@@ -153,11 +153,7 @@ impl Branches {
     pub async fn delete(&self, name: &BranchName) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
             let (head, version) = self.live(name).await?;
-            let database = head.database;
-            let alone = !self.heads().await?.iter().any(|other| {
-                other.database == database && other.branch != *name && other.deleted.is_none()
-            });
-            if alone {
+            if self.is_alone(&head).await? {
                 return Err(Error::invalid(format!(
                     "{name} is the only branch of the database; make another one first"
                 )));
@@ -278,6 +274,22 @@ impl Branches {
             )));
         }
         Ok(())
+    }
+
+    /// Whether a database has no other branch than this. Reads heads until it finds one.
+    async fn is_alone(&self, head: &Head) -> Result<bool> {
+        for name in self.store.list_branches().await? {
+            if name == head.branch {
+                continue;
+            }
+            if let Some((bytes, _)) = self.store.head(&name).await? {
+                let other = self.decode(&bytes, &name)?;
+                if other.database == head.database && other.deleted.is_none() {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Every head, tombstones included, by name.

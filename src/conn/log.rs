@@ -154,13 +154,9 @@ impl Db {
                     .map(|record| (record.hash, record.pending)),
             );
         }
-        let mut parent = head.checkpoint_commit;
-        for pending in head.pending.iter().take_while(|pending| pending.t <= last) {
-            parent = pending.hash(parent, &pending.digest(head.log_of(pending.t)));
-            if pending.t >= from {
-                all.push((parent, pending.clone()));
-            }
-        }
+        let waiting = head.pending.iter().zip(self.chain());
+        let wanted = waiting.filter(|(pending, _)| (from..=last).contains(&pending.t));
+        all.extend(wanted.map(|(pending, hash)| (*hash, pending.clone())));
         let id = |(hash, pending): &(CommitHash, Pending)| CommitId {
             t: pending.t,
             hash: *hash,

@@ -12,6 +12,10 @@
 //! in the same way: of a datom with its `tx`, the trees of facts, the trees of history and the log of a tail
 //! hold exactly one copy together.
 //!
+//! Trees of two checkpoints differ by all that was said between the checkpoints, although the values may lie
+//! one transaction apart. Where both values are bases of one log, what it says between the two is the net
+//! change of an empty tree, and is read instead unless it is long.
+//!
 //! **Invariant.** Two values with the same trees are compared without reading a node.
 
 use std::collections::{BTreeMap, VecDeque};
@@ -20,13 +24,17 @@ use std::sync::Arc;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::Db;
+use super::head::Head;
 use super::tail::{Net, Tail};
-use crate::datom::{Datom, Entid};
+use crate::datom::{Datom, Entid, TxId};
 use crate::error::{Error, Result};
-use crate::index::{Index, TreeName, TreeOrder};
+use crate::index::{Components, Edge, Index, Range, TreeName, TreeOrder};
 use crate::node::Loader;
 use crate::tree::{Diff, Difference};
 use crate::value::Value;
+
+/// How much of the log is read, sorted and held rather than comparing trees; in datoms, some MiB.
+const LOG_MAX: u64 = 1 << 16;
 
 /// A fact that holds in one of two values.
 ///
@@ -61,20 +69,27 @@ impl Db {
     /// `[e a v]`: one that both hold is no change, whoever said it. Of different databases, entity ids are
     /// compared as numbers, so this answers for copies and forks rather than for strangers.
     ///
-    /// Cost: a few paths for each run of changes between the trees, and both tails, in memory. Values that
-    /// share their trees, such as the newest ones of a branch, are compared without a read; large values
-    /// come with their bodies.
+    /// Cost: what the log says between the two, if they are bases of one log and that is short. Otherwise a few
+    /// paths for each run of changes between the trees, and both tails, in memory. Values that share
+    /// their trees, such as the newest ones of a branch, are compared without a read; large values come
+    /// with their bodies.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] for views of `since` and `history`, and if an attribute has different ids in
     /// the two databases; the stream yields [`Error::Corrupt`] and [`Error::Store`].
     pub fn diff(&self, to: &Self) -> Result<BoxStream<'static, Result<Change>>> {
-        Ok(self
-            .facts_walk(to)?
-            .stream(true)
-            .map_ok(Change::from)
-            .boxed())
+        self.diff_within(to, LOG_MAX)
+    }
+
+    /// [`Db::diff`], by the log if it says at most so much between the two.
+    pub(super) fn diff_within(
+        &self,
+        to: &Self,
+        log_max: u64,
+    ) -> Result<BoxStream<'static, Result<Change>>> {
+        let differences = self.facts(to, log_max, true)?;
+        Ok(differences.map_ok(Change::from).boxed())
     }
 
     /// How many facts [`Db::diff`] lists for each attribute, by the attribute's id. Those without are absent.
@@ -85,7 +100,7 @@ impl Db {
     ///
     /// As [`Db::diff`].
     pub async fn diff_counts(&self, to: &Self) -> Result<Vec<ChangeCount>> {
-        let mut changes = self.facts_walk(to)?.stream(false);
+        let mut changes = self.facts(to, LOG_MAX, false)?;
         let mut counts: BTreeMap<Entid, ChangeCount> = BTreeMap::new();
         while let Some(change) = changes.try_next().await? {
             let a = change.datom().a;
@@ -106,25 +121,47 @@ impl Db {
     /// on the left, of `to` on the right.
     ///
     /// Every datom counts that [`Db::history`] of either would list. Attributes with `:db/noHistory` promise
-    /// nothing. Cost: as [`Db::diff`], for two trees instead of one.
+    /// nothing. Cost: as [`Db::diff`], with two trees instead of one.
     ///
     /// # Errors
     ///
     /// As [`Db::diff`], but histories are welcome.
     pub fn diff_history(&self, to: &Self) -> Result<BoxStream<'static, Result<Difference>>> {
+        self.diff_history_within(to, LOG_MAX)
+    }
+
+    /// [`Db::diff_history`], by the log if it says at most so much between the two.
+    pub(super) fn diff_history_within(
+        &self,
+        to: &Self,
+        log_max: u64,
+    ) -> Result<BoxStream<'static, Result<Difference>>> {
         self.comparable(to)?;
+        if self.logged_apart(to).is_some_and(|said| said <= log_max) {
+            return Ok(self.by_log(to, true, |_| 1, true));
+        }
         let said = |tail: &Tail| tail.log().iter().map(|datom| (datom.clone(), 1)).collect();
         let trees = [TreeName::Eavt, TreeName::HistoryEavt];
         Ok(Walk::new(self, to, &trees, said).stream(true))
     }
 
-    fn facts_walk(&self, to: &Self) -> Result<Walk> {
+    /// The facts that only one of the two holds, large values with their bodies if they are wanted.
+    fn facts(
+        &self,
+        to: &Self,
+        log_max: u64,
+        bodies: bool,
+    ) -> Result<BoxStream<'static, Result<Difference>>> {
         self.comparable(to)?;
         if self.is_history() || to.is_history() {
             return Err(Error::invalid(
                 "no fact holds in a history: ask diff_history for the datoms of two pasts, or compare the \
                  values that the histories are of",
             ));
+        }
+        if self.logged_apart(to).is_some_and(|said| said <= log_max) {
+            let weight = |datom: &Datom| if datom.added { 1 } else { -1 };
+            return Ok(self.by_log(to, false, weight, bodies));
         }
         let net = |tail: &Tail| {
             let deltas = tail.deltas(Index::Eavt).iter();
@@ -135,7 +172,46 @@ impl Db {
             });
             weighed.collect()
         };
-        Ok(Walk::new(self, to, &[TreeName::Eavt], net))
+        Ok(Walk::new(self, to, &[TreeName::Eavt], net).stream(bodies))
+    }
+
+    /// How much one log says between the two, if both are bases of it; `None` also where their trees are the
+    /// same, which need not be read.
+    fn logged_apart(&self, to: &Self) -> Option<u64> {
+        let (ours, theirs) = (&*self.0, &*to.0);
+        let committed = ours.speculative_after.is_none() && theirs.speculative_after.is_none();
+        if !committed || ours.checkpoint.covered == theirs.checkpoint.covered {
+            return None;
+        }
+        // A purge leaves commits their ids, so only what the logs hold tells whether they are the same.
+        let log = |head: &Head| {
+            (
+                head.checkpoint.covered,
+                head.checkpoint.tree(TreeName::Log).id(),
+            )
+        };
+        let same = Arc::ptr_eq(&ours.head, &theirs.head)
+            || (log(&ours.head) == log(&theirs.head) && ours.head.log == theirs.head.log);
+        let said = |inner: &super::Inner| {
+            inner.checkpoint.tree(TreeName::Log).count() + inner.tail.log().len() as u64
+        };
+        same.then(|| said(ours).abs_diff(said(theirs)))
+    }
+
+    /// [`Walk::of_log`] as a stream.
+    fn by_log(
+        &self,
+        to: &Self,
+        keys_tx: bool,
+        weight: fn(&Datom) -> i8,
+        bodies: bool,
+    ) -> BoxStream<'static, Result<Difference>> {
+        let (from, to) = (self.clone(), to.clone());
+        let walk = async move { Walk::of_log(&from, &to, keys_tx, weight).await };
+        stream::once(walk)
+            .map_ok(move |walk| walk.stream(bodies))
+            .try_flatten()
+            .boxed()
     }
 
     /// Whether a fact means the same in both values.
@@ -200,7 +276,7 @@ struct Walk {
     to: Db,
     order: TreeOrder,
     trees: Vec<Trees>,
-    /// What both tails say, sorted.
+    /// What both tails say, or the log between the two, sorted.
     tails: VecDeque<Word>,
     ready: VecDeque<(Difference, Side)>,
 }
@@ -221,11 +297,7 @@ impl Walk {
         names: &[TreeName],
         said: impl Fn(&Tail) -> Vec<(Datom, i8)>,
     ) -> Self {
-        let keys_tx = names.len() > 1;
-        let order = TreeOrder {
-            index: Index::Eavt,
-            keys_tx,
-        };
+        let mut walk = Self::empty(from, to, names.len() > 1);
         let mut tails = Vec::new();
         // Equal tails cancel each other out over equal trees and over others alike.
         if !Arc::ptr_eq(&from.0.tail, &to.0.tail) {
@@ -237,21 +309,70 @@ impl Walk {
                     weight: sign * weight,
                 }));
             }
-            tails.sort_unstable_by(|left, right| order.compare(&left.datom, &right.datom));
         }
+        walk.say(tails);
         let trees = names.iter().map(|name| Trees {
             diff: Diff::new(from.0.checkpoint.tree(*name), to.0.checkpoint.tree(*name)),
             next: None,
             ended: false,
         });
+        walk.trees = trees.collect();
+        walk
+    }
+
+    /// Compares two bases of one log by what it says between them, each datom weighed for the newer.
+    async fn of_log(from: &Db, to: &Db, keys_tx: bool, weight: fn(&Datom) -> i8) -> Result<Self> {
+        let forward = from.basis_t() <= to.basis_t();
+        let (older, newer, side, sign) = if forward {
+            (from, to, Side::To, 1)
+        } else {
+            (to, from, Side::From, -1)
+        };
+        let edge = |t, inclusive| {
+            Some(Edge {
+                at: Components::all().tx(TxId::from_t(t)),
+                inclusive,
+            })
+        };
+        let between = Range {
+            from: edge(older.basis_t(), false),
+            to: edge(newer.basis_t(), true),
+        };
+        let mut slices = newer.scan(Index::Log, between);
+        let mut said = Vec::new();
+        while let Some(slice) = slices.try_next().await? {
+            let datoms = slice.rows.clone().map(|row| slice.leaf.datom(row));
+            said.extend(datoms.map(|datom| Word {
+                weight: sign * weight(&datom),
+                datom,
+                side,
+            }));
+        }
+        let mut walk = Self::empty(from, to, keys_tx);
+        walk.say(said);
+        Ok(walk)
+    }
+
+    /// A comparison of nothing yet.
+    fn empty(from: &Db, to: &Db, keys_tx: bool) -> Self {
         Self {
-            order,
-            trees: trees.collect(),
-            tails: tails.into(),
-            ready: VecDeque::new(),
             from: from.clone(),
             to: to.clone(),
+            order: TreeOrder {
+                index: Index::Eavt,
+                keys_tx,
+            },
+            trees: Vec::new(),
+            tails: VecDeque::new(),
+            ready: VecDeque::new(),
         }
+    }
+
+    /// Counts words in that are not in trees.
+    fn say(&mut self, mut words: Vec<Word>) {
+        let order = self.order;
+        words.sort_unstable_by(|left, right| order.compare(&left.datom, &right.datom));
+        self.tails = words.into();
     }
 
     /// The differences in order, large values with their bodies if they are wanted.

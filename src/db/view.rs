@@ -199,12 +199,25 @@ impl Db {
         if t < head.checkpoint.covered {
             return Ok(Some(self.commit_record(t).await?.hash));
         }
-        let mut hash = head.checkpoint_commit;
-        for pending in head.pending.iter().take_while(|pending| pending.t <= t) {
-            let digest = pending.digest(head.log_of(pending.t));
-            hash = pending.hash(hash, &digest);
-        }
-        Ok(Some(hash))
+        let upto = head.pending.partition_point(|pending| pending.t <= t);
+        let last = upto.checked_sub(1).map(|last| self.chain()[last]);
+        Ok(Some(last.unwrap_or(head.checkpoint_commit)))
+    }
+
+    /// The hashes of the commits that wait in the head. Each covers all datoms of its transaction, so they
+    /// are worth keeping.
+    pub(crate) fn chain(&self) -> &[CommitHash] {
+        self.0.chain.get_or_init(|| {
+            let head = &self.0.head;
+            let hashes = head
+                .pending
+                .iter()
+                .scan(head.checkpoint_commit, |hash, pending| {
+                    *hash = pending.hash(*hash, &pending.digest(head.log_of(pending.t)));
+                    Some(*hash)
+                });
+            hashes.collect()
+        })
     }
 
     /// The record of a commit that lies in the tree of commits.

@@ -46,7 +46,7 @@ impl Retention {
         Self { steps: Vec::new() }
     }
 
-    /// Drops all but the newest.
+    /// Drops all but the newest. Every older basis then replays the log from its start, and holds it.
     pub fn newest_only() -> Self {
         Self::keep_all().thin(Duration::ZERO, Duration::MAX)
     }

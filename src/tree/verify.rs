@@ -12,6 +12,9 @@ use crate::id::{NodeId, PackId};
 use crate::index::TreeOrder;
 use crate::node::{Leaf, Loader, Node, encode};
 
+/// Children that one request may ask for.
+const AHEAD: usize = 16;
+
 /// What a verification found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
@@ -146,6 +149,18 @@ struct Frame {
     first: bool,
 }
 
+impl Frame {
+    /// Reads the next children together into the cache. If that fails, the walk finds out where.
+    async fn read_ahead(&self, loader: &Loader) {
+        let end = self.node.len().min(self.at + AHEAD);
+        let wanted: Vec<_> = (self.at..end)
+            .map(|i| self.node.place(i))
+            .map(|place| (place.id, place.location))
+            .collect();
+        let _ = loader.load_many(&wanted).await;
+    }
+}
+
 impl Walk<'_> {
     async fn run(&mut self, loader: &Loader, root: Root) -> Result<(), Stop> {
         let mut path: Vec<Frame> = Vec::new();
@@ -177,6 +192,9 @@ impl Walk<'_> {
                 self.child(frame)?;
             }
             if frame.at < frame.node.len() {
+                if frame.at.is_multiple_of(AHEAD) {
+                    frame.read_ahead(loader).await;
+                }
                 next = Some(frame.node.place(frame.at));
                 frame.at += 1;
             } else {

@@ -320,3 +320,17 @@ async fn branches_lie_on_disk_alike() {
     assert_eq!(main.branches().list().await.unwrap().len(), 1);
     std::fs::remove_dir_all(&root).unwrap();
 }
+
+/// It read the heads of all branches to see that one lived.
+#[tokio::test]
+async fn deleting_one_of_many_branches_reads_two_heads() {
+    let main = people(21).await;
+    for n in 0..20 {
+        let branch = name(&format!("dev-{n}"));
+        main.branches().create(&branch, &main.db()).await.unwrap();
+    }
+    let before = main.store().requests();
+    main.branches().delete(&name("dev-7")).await.unwrap();
+    let asked = main.store().requests() - before;
+    assert_eq!((asked.gets, asked.puts, asked.lists), (2, 1, 1));
+}

@@ -210,3 +210,30 @@ async fn a_tampered_parent_is_found() {
         );
     }
 }
+
+/// Every step of a search for the fork hashed all datoms of the tail anew, which was most of a small merge.
+#[tokio::test]
+async fn a_value_remembers_the_commits_of_its_own_head() {
+    let main = people(9).await;
+    for n in 0..24 {
+        if n % 10 == 9 {
+            main.checkpoint().await.unwrap();
+        }
+        let db = main.db();
+        let head = &db.0.head;
+        let mut parent = head.checkpoint_commit;
+        let mut hashes = Vec::new();
+        for pending in &head.pending {
+            parent = pending.hash(parent, &pending.digest(head.log_of(pending.t)));
+            hashes.push(parent);
+        }
+        assert_eq!(db.chain(), hashes);
+        assert_eq!(parent, head.commit.hash);
+        let before = db.basis_t().saturating_sub(3);
+        let past = db.as_of(TimePoint::T(before)).await.unwrap();
+        assert_eq!(past.chain(), hashes);
+        assert!(std::ptr::eq(db.chain(), db.history().chain()));
+        // The next value is made of this one, which knows its chain by now.
+        grow(&main, &n.to_string(), 1).await;
+    }
+}

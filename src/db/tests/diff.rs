@@ -32,6 +32,9 @@ async fn check(from: &Db, to: &Db) {
         .map(|change| ((change.e, change.a, change.v.clone()), change.added))
         .collect();
     assert_eq!(said, expected, "{from:?} to {to:?}");
+    // By the trees, whether or not it was found by the log.
+    let by_trees = from.diff_within(to, 0).unwrap();
+    assert_eq!(by_trees.try_collect::<Vec<_>>().await.unwrap(), found);
     // Said to `from`, the changes give `to`.
     let mut applied = ours;
     for (fact, added) in said {
@@ -78,6 +81,8 @@ async fn check_history(from: &Db, to: &Db) {
             .collect(),
     );
     let found: Vec<_> = from.diff_history(to).unwrap().try_collect().await.unwrap();
+    let by_trees = from.diff_history_within(to, 0).unwrap();
+    assert_eq!(by_trees.try_collect::<Vec<_>>().await.unwrap(), found);
     let found: Vec<_> = found
         .iter()
         .map(|difference| {
@@ -251,7 +256,9 @@ async fn ten_changes_in_a_million_datoms_read_ten_paths() {
     let db = cold(connection.store()).await;
     let past = db.as_of(TimePoint::T(before)).await.unwrap();
     let opened = db.loader().loads().nodes;
-    let changes: Vec<_> = past.diff(&db).unwrap().try_collect().await.unwrap();
+    // The log would be shorter still; values of different branches have none in common.
+    let by_trees = past.diff_within(&db, 0).unwrap();
+    let changes: Vec<_> = by_trees.try_collect().await.unwrap();
     // Ten ages of people and one in the tail, each retracted and asserted, and eleven instants.
     assert_eq!(changes.len(), 2 * 11 + 11);
     let read = db.loader().loads().nodes - opened;
@@ -264,4 +271,78 @@ async fn ten_changes_in_a_million_datoms_read_ten_paths() {
     // The other way, and to the value a checkpoint earlier, with its tail only.
     let back: Vec<_> = db.diff(&past).unwrap().try_collect().await.unwrap();
     assert_eq!(back.len(), changes.len());
+}
+
+/// Two checkpoints lie far apart, although the transaction that made the second said little: to compare the
+/// values on both sides of it by their trees read 670 nodes of a million datoms for 11 changes.
+#[tokio::test]
+async fn a_step_over_a_checkpoint_reads_a_piece_of_the_log() {
+    let connection = people(20_000).await;
+    let mut random = Random(9);
+    for _ in 0..60 {
+        let age = |n| format!("[:db/add [:p/name \"n{n}\"] :p/age {}]", 100 + n % 7);
+        let ages: Vec<_> = (0..5).map(|_| age(random.below(20_000))).collect();
+        transact(&connection, &format!("[{}]", ages.join(" "))).await;
+    }
+    connection.checkpoint().await.unwrap();
+    let t = connection.db().basis_t();
+    transact(&connection, "[[:db/add [:p/name \"n5\"] :p/age 1001]]").await;
+
+    let sizes = cold(connection.store()).await.tree_sizes().await.unwrap();
+    let log = sizes.iter().find(|size| size.name == TreeName::Log);
+    let height = u64::from(log.unwrap().height);
+    for (past, now) in [(t - 1, t), (t - 1, t + 1), (t - 20, t + 1)] {
+        let db = cold(connection.store()).await;
+        let from = db.as_of(TimePoint::T(past)).await.unwrap();
+        // Another who has opened the branch sees the same log.
+        let to = cold(connection.store()).await;
+        let to = to.as_of(TimePoint::T(now)).await.unwrap();
+        check_cost(&from, &to, height).await;
+        check_cost(&to, &from, height).await;
+        check(&from, &to).await;
+        check_history(&to, &from).await;
+    }
+}
+
+/// That at most so many nodes are read, and more by the trees.
+async fn check_cost(from: &Db, to: &Db, nodes_max: u64) {
+    let loads = || from.loader().loads().nodes + to.loader().loads().nodes;
+    let before = loads();
+    let changes: Vec<_> = from.diff(to).unwrap().try_collect().await.unwrap();
+    let by_log = loads() - before;
+    assert!(
+        by_log <= nodes_max,
+        "{by_log} nodes for {} changes",
+        changes.len()
+    );
+    let by_trees = from.diff_within(to, 0).unwrap();
+    assert_eq!(by_trees.try_collect::<Vec<_>>().await.unwrap(), changes);
+    let by_trees = loads() - before - by_log;
+    println!("{by_log} nodes by the log, {by_trees} by the trees");
+}
+
+/// A purge leaves commits their ids, so a copy from before it has the same commits and another log.
+#[tokio::test]
+async fn what_was_purged_from_one_of_two_stores_is_a_difference() {
+    let (one, two) = (fork(3, 60).await, fork(3, 60).await);
+    for connection in [&one, &two] {
+        connection.checkpoint().await.unwrap();
+        go_on(connection, &mut Random(6), 70, 1 << 40).await;
+        assert_eq!(connection.db().head_commit(), one.db().head_commit());
+    }
+    let a = two
+        .db()
+        .schema()
+        .require(&crate::edn::Keyword::new("p/note"))
+        .unwrap()
+        .id;
+    let report = two.purge(&crate::Purge::Attribute(a)).await.unwrap();
+    assert!(report.datoms > 0);
+    for (t, u) in [(70, 70), (55, 70), (70, 55), (66, 40)] {
+        let from = one.db().as_of(TimePoint::T(t)).await.unwrap();
+        let to = two.db().as_of(TimePoint::T(u)).await.unwrap();
+        check(&from, &to).await;
+        check(&to, &from).await;
+        check_history(&from, &to).await;
+    }
 }

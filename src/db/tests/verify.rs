@@ -563,3 +563,16 @@ async fn a_tail_that_contradicts_the_trees_is_named() {
         "{found:?}"
     );
 }
+
+/// Each node was a request of its own.
+#[tokio::test]
+async fn a_verification_reads_neighbours_together() {
+    let connection = people(20_000).await;
+    let db = cold(connection.store()).await;
+    let before = db.store().requests();
+    let found = db.verify_to(Depth::Plain, &mut |_| ()).await.unwrap();
+    let nodes = found.sound().unwrap().nodes();
+    let gets = (db.store().requests() - before).gets;
+    println!("{gets} requests for {nodes} nodes");
+    assert!(gets * 3 < nodes, "{gets} requests for {nodes} nodes");
+}
