@@ -21,14 +21,18 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Which checkpoints of the past stay: all that are young, then the last one of each interval, the longer
-/// the older they are.
+/// the older they are; and whatever their age so many that opening a past basis replays a bounded piece of
+/// the log.
 ///
 /// The newest checkpoint of a branch always stays. By default all stay for a day, then one an hour for a
-/// week, one a day for 90 days, and one for every 30 days after that.
+/// week, one a day for 90 days, and one for every 30 days after that; and no basis replays more than about
+/// a million datoms.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Ages with the interval from there on, in milliseconds, the least age first.
     steps: Vec<(i64, i64)>,
+    /// How many datoms of the log a basis may replay.
+    replay_max: u64,
 }
 
 impl Default for Retention {
@@ -43,12 +47,24 @@ impl Default for Retention {
 impl Retention {
     /// Drops nothing.
     pub fn keep_all() -> Self {
-        Self { steps: Vec::new() }
+        Self {
+            steps: Vec::new(),
+            replay_max: 1 << 20,
+        }
     }
 
     /// Drops all but the newest. Every older basis then replays the log from its start, and holds it.
     pub fn newest_only() -> Self {
-        Self::keep_all().thin(Duration::ZERO, Duration::MAX)
+        Self::keep_all()
+            .thin(Duration::ZERO, Duration::MAX)
+            .replay(u64::MAX)
+    }
+
+    /// Keeps a checkpoint of any age if without it a basis would replay more datoms of the log than this.
+    #[must_use]
+    pub fn replay(mut self, datoms_max: u64) -> Self {
+        self.replay_max = datoms_max;
+        self
     }
 
     /// From this age on, keeps the last checkpoint of each interval. Intervals are counted from 1970, so
@@ -117,15 +133,23 @@ pub(super) async fn thin(db: &Db, retention: &Retention, now: i64) -> Result<Thi
         .map(|(_, record)| record.pending.instant)
         .collect();
     let keeps = retention.keeps(&instants, now);
+    let logs: Vec<u64> = found
+        .iter()
+        .filter_map(|(_, record)| record.checkpoint.as_ref())
+        .map(|checkpoint| checkpoint.tree(TreeName::Log).count())
+        .collect();
     let mut thinned = Thinned {
         kept: Vec::new(),
         changes: Vec::new(),
         dropped: 0,
     };
-    let mut older = 0;
-    for ((datom, record), keep) in found.into_iter().zip(keeps) {
-        if keep {
+    let (mut older, mut replayed_from) = (0, 0);
+    for (at, ((datom, record), keep)) in found.into_iter().zip(keeps).enumerate() {
+        // Without this one, a basis right before the next would replay from the last that stays.
+        let next = logs.get(at + 1).copied().unwrap_or_default();
+        if keep || next.saturating_sub(replayed_from) > retention.replay_max {
             older = record.covered;
+            replayed_from = logs[at];
             thinned.kept.extend(record.checkpoint);
         } else {
             let leads_back = CommitRecord {

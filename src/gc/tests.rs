@@ -268,6 +268,39 @@ async fn every_basis_answers_as_before_whatever_retention_drops() {
     );
 }
 
+/// Wherever retention would drop everything but the newest, a bound on replaying keeps what it needs.
+#[tokio::test]
+async fn no_basis_replays_more_of_the_log_than_it_may() {
+    const DATOMS_MAX: u64 = 100;
+    let mut work = Work::begin(4).await;
+    work.go_on(60, 200).await;
+    work.simulation.pass(DAY);
+    let options = GcOptions {
+        retention: Retention::newest_only().replay(DATOMS_MAX),
+        ..GcOptions::default()
+    };
+    let report = work.gc(&options, 1).await;
+    assert!(report.dropped_checkpoints > 0, "{report:?}");
+    assert!(report.kept_checkpoints > 1, "{report:?}");
+    let db = Db::open(&work.simulation.store(), &BranchName::default())
+        .await
+        .unwrap();
+    let kept = retention::checkpointed(&db).await.unwrap();
+    let logs = kept.iter().filter_map(|(_, record)| {
+        let checkpoint = record.checkpoint.as_ref()?;
+        Some(checkpoint.tree(TreeName::Log).count())
+    });
+    let logs: Vec<u64> = logs.collect();
+    assert!(logs.len() > 2, "{logs:?}");
+    let spans: Vec<u64> = logs.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    assert!(spans.iter().all(|span| *span <= DATOMS_MAX), "{spans:?}");
+    assert!(
+        spans.windows(2).all(|pair| pair[0] + pair[1] > DATOMS_MAX),
+        "one of two neighbours could go: {spans:?}"
+    );
+    work.check(1).await;
+}
+
 #[tokio::test]
 async fn a_dry_run_writes_nothing_and_says_what_a_run_would_do() {
     let mut work = Work::begin(3).await;
