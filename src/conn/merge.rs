@@ -10,7 +10,8 @@
 //! hands out the same numbers for other entities; [`cells`] compares facts three ways. A merge goes through
 //! the writer like any transaction, so that it is decided anew if somebody else commits first.
 //!
-//! **Invariant.** The cost follows what theirs has changed since the base, not the size of the database.
+//! **Invariant.** The cost follows what theirs has changed since the base, not the size of the database. On
+//! a branch that was purged, the records of all commits that both share are read besides.
 //!
 //! **Invariant.** The record of a merge names what was merged and how its entities are called here, so the
 //! next merge, in either direction, begins where this one ended.
@@ -18,7 +19,7 @@
 mod cells;
 mod ids;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +30,7 @@ use super::log::{Base, Kinship};
 use super::writer::{Request, Work};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::db::commit::OtherParent;
+use crate::db::commit::{CommitRecord, OtherParent};
 use crate::error::{Error, Result};
 use crate::id::CommitId;
 use crate::tx::{Facts, TransactionFunctions, TxData, TxReport};
@@ -154,7 +155,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Invalid`] if theirs is speculative, a view of history or `since`, of another store or
-    /// another database; [`Error::Transaction`] if the result would not be allowed, for one because the
+    /// another database, or if it holds facts that were purged from ours; [`Error::Transaction`] if the result would not be allowed, for one because the
     /// schemas do not go together; [`Error::SnapshotExpired`] if garbage was collected since theirs was
     /// opened; otherwise as [`Connection::transact`]. Conflicts are no error: see [`MergeReport`].
     pub async fn merge(&self, theirs: &Db, strategy: &MergeStrategy) -> Result<MergeReport> {
@@ -227,13 +228,16 @@ impl Connection {
         // Collection marks from every head in turn; a head of an older epoch may not have been marked.
         if old.gc_epoch != theirs.0.head.gc_epoch {
             return Err(Error::SnapshotExpired(format!(
-                "garbage was collected since branch {} was opened; open it again and merge anew",
+                "garbage was collected since branch {} was opened; open it again and merge anew, and if that \
+                 does not help, collect garbage: a collection did not finish",
                 theirs.branch()
             )));
         }
+        must_not_bring_back(&ours, theirs, from.t).await?;
         let mut head = stand_at(theirs, self.branch(), &self.0.environment).await?;
         head.generation = old.generation + 1;
         head.next_entid = head.next_entid.max(old.next_entid);
+        head.purges = head.purges.max(old.purges);
         let bytes = encoded(theirs.loader(), &mut head, &self.0.environment).await?;
         let db = Db::from_head(Arc::clone(theirs.loader()), head).await?;
         self.install(&ours, db, bytes).await
@@ -268,6 +272,36 @@ impl Connection {
             tx: outcome.ok(),
         })
     }
+}
+
+/// Refuses theirs if it still holds what ours has purged from the commits up to `fork`, which they share.
+///
+/// Reads nothing on a branch whose past was never purged; otherwise the records of these commits.
+async fn must_not_bring_back(ours: &Db, theirs: &Db, fork: u64) -> Result<()> {
+    if ours.0.head.purges == 0 {
+        return Ok(());
+    }
+    let purged = async |db: &Db| {
+        // What a purge takes lies in the trees, where the purge itself has put all records.
+        let Some(last) = db.0.head.checkpoint.covered.checked_sub(1) else {
+            return Ok(HashSet::new());
+        };
+        let records = db.commit_records(0, fork.min(last)).await?;
+        let places = |record: &CommitRecord| {
+            let t = record.pending.t;
+            let places = record.purged.iter().map(move |(place, _)| (t, *place));
+            places.collect::<Vec<_>>()
+        };
+        Ok::<HashSet<(u64, u64)>, Error>(records.iter().flat_map(places).collect())
+    };
+    if purged(ours).await?.is_subset(&purged(theirs).await?) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "branch {} holds facts that were purged from branch {}; purge it, too, and merge again",
+        theirs.branch(),
+        ours.branch()
+    )))
 }
 
 async fn related(ours: &Db, theirs: &Db) -> Result<Kinship> {
@@ -315,6 +349,7 @@ impl Merge {
             self.decide(decided);
             return Err(Error::invalid("there is nothing to merge"));
         }
+        must_not_bring_back(ours, theirs, kinship.fork).await?;
         let base = match kinship.base() {
             Base::Ours(t) => ours.as_of(crate::db::basis::TimePoint::T(t)).await?,
             Base::Theirs(t) => theirs.as_of(crate::db::basis::TimePoint::T(t)).await?,

@@ -14,9 +14,11 @@ use crate::index::{Components, Index, Range, TreeName};
 use crate::store::simulated::Simulation;
 use crate::tx::TxData;
 
+mod bases;
 mod crash;
 mod marking;
 mod purging;
+mod tombstones;
 
 const MINUTE: i64 = 60 * 1000;
 const HOUR: i64 = 60 * MINUTE;
@@ -118,6 +120,10 @@ impl Twin {
                 crate::Value::Large(large) => large.text().is_some(),
                 _ => true,
             }));
+            let history = past.history();
+            let history = history.collect(Index::Log, &Range::all()).await.unwrap();
+            let said = &self.0[..=usize::try_from(t).unwrap()];
+            assert_eq!(history, said.concat(), "t={t}");
         }
         let log = db.collect(Index::Log, &Range::all()).await.unwrap();
         assert_eq!(log, self.0.concat());
