@@ -145,8 +145,8 @@ struct Decided {
 impl Connection {
     /// Merges a value of another branch, or of this branch's past, into this branch.
     ///
-    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT. Otherwise the
-    /// changes of theirs since the newest common ancestor become one transaction. Entities that are new on
+    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT; unless theirs still
+    /// holds what was purged from ours. Otherwise the changes of theirs since the newest common ancestor become one transaction. Entities that are new on
     /// theirs get new ids, unless a `:db.unique/identity` says that ours has them already; attributes are
     /// entities as well, and their `:db/ident` unifies them. The same change on both sides is no conflict.
     /// What theirs says about its own transactions stays there; a reference to one of them becomes one to
@@ -155,7 +155,7 @@ impl Connection {
     /// # Errors
     ///
     /// [`Error::Invalid`] if theirs is speculative, a view of history or `since`, of another store or
-    /// another database, or if it holds facts that were purged from ours; [`Error::Transaction`] if the result would not be allowed, for one because the
+    /// another database; [`Error::Transaction`] if the result would not be allowed, for one because the
     /// schemas do not go together; [`Error::SnapshotExpired`] if garbage was collected since theirs was
     /// opened; otherwise as [`Connection::transact`]. Conflicts are no error: see [`MergeReport`].
     pub async fn merge(&self, theirs: &Db, strategy: &MergeStrategy) -> Result<MergeReport> {
@@ -176,7 +176,9 @@ impl Connection {
             if kinship.contained(commit.t) >= newest.t {
                 return Ok(report(MergeOutcome::UpToDate, newest, commit));
             }
-            if kinship.fork < commit.t {
+            // A transaction says what theirs has said since; a head would bring all of its past along.
+            if kinship.fork < commit.t || holds_what_was_purged(&ours, theirs, kinship.fork).await?
+            {
                 let merge = Arc::new(Merge {
                     theirs: theirs.clone(),
                     strategy: strategy.clone(),
@@ -184,7 +186,7 @@ impl Connection {
                 });
                 return self.merge_by_transaction(merge).await;
             }
-            if self.fast_forward(commit, theirs).await? {
+            if self.fast_forward(&ours, theirs).await? {
                 return Ok(report(MergeOutcome::FastForward, commit, newest));
             }
         }
@@ -218,13 +220,9 @@ impl Connection {
         Ok(())
     }
 
-    /// Moves the head from a commit to the one of theirs; `false` if the head has moved already.
-    async fn fast_forward(&self, from: CommitId, theirs: &Db) -> Result<bool> {
-        let ours = self.db();
+    /// Moves the head from ours to the commit of theirs; `false` if the head has moved already.
+    async fn fast_forward(&self, ours: &Db, theirs: &Db) -> Result<bool> {
         let old = &ours.0.head;
-        if old.commit != from {
-            return Ok(false);
-        }
         // Collection marks from every head in turn; a head of an older epoch may not have been marked.
         if old.gc_epoch != theirs.0.head.gc_epoch {
             return Err(Error::SnapshotExpired(format!(
@@ -233,14 +231,13 @@ impl Connection {
                 theirs.branch()
             )));
         }
-        must_not_bring_back(&ours, theirs, from.t).await?;
         let mut head = stand_at(theirs, self.branch(), &self.0.environment).await?;
         head.generation = old.generation + 1;
         head.next_entid = head.next_entid.max(old.next_entid);
         head.purges = head.purges.max(old.purges);
         let bytes = encoded(theirs.loader(), &mut head, &self.0.environment).await?;
         let db = Db::from_head(Arc::clone(theirs.loader()), head).await?;
-        self.install(&ours, db, bytes).await
+        self.install(ours, db, bytes).await
     }
 
     async fn merge_by_transaction(&self, merge: Arc<Merge>) -> Result<MergeReport> {
@@ -274,12 +271,12 @@ impl Connection {
     }
 }
 
-/// Refuses theirs if it still holds what ours has purged from the commits up to `fork`, which they share.
+/// Whether theirs holds what ours has purged from the commits up to `fork`, which they share.
 ///
 /// Reads nothing on a branch whose past was never purged; otherwise the records of these commits.
-async fn must_not_bring_back(ours: &Db, theirs: &Db, fork: u64) -> Result<()> {
+async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
     if ours.0.head.purges == 0 {
-        return Ok(());
+        return Ok(false);
     }
     let purged = async |db: &Db| {
         // What a purge takes lies in the trees, where the purge itself has put all records.
@@ -294,14 +291,7 @@ async fn must_not_bring_back(ours: &Db, theirs: &Db, fork: u64) -> Result<()> {
         };
         Ok::<HashSet<(u64, u64)>, Error>(records.iter().flat_map(places).collect())
     };
-    if purged(ours).await?.is_subset(&purged(theirs).await?) {
-        return Ok(());
-    }
-    Err(Error::invalid(format!(
-        "branch {} holds facts that were purged from branch {}; purge it, too, and merge again",
-        theirs.branch(),
-        ours.branch()
-    )))
+    Ok(!purged(ours).await?.is_subset(&purged(theirs).await?))
 }
 
 async fn related(ours: &Db, theirs: &Db) -> Result<Kinship> {
@@ -349,7 +339,6 @@ impl Merge {
             self.decide(decided);
             return Err(Error::invalid("there is nothing to merge"));
         }
-        must_not_bring_back(ours, theirs, kinship.fork).await?;
         let base = match kinship.base() {
             Base::Ours(t) => ours.as_of(crate::db::basis::TimePoint::T(t)).await?,
             Base::Theirs(t) => theirs.as_of(crate::db::basis::TimePoint::T(t)).await?,

@@ -14,10 +14,10 @@
 //! that was opened before the purge still shows everything until the grace is over, but no branch can be
 //! made of it.
 //!
-//! **Merges.** A branch that was made before the purge and has not been purged itself is refused by
-//! [`Connection::merge`]: its commits would bring the facts back. What it has *said anew*, though, or taken
-//! from a third branch by a merge, is a fact of its own; merging brings that. So purge first, all branches
-//! that the report names, then merge.
+//! **Merges.** A branch that still holds what was purged is never fast-forwarded to: it is merged by a
+//! transaction, which says only what that branch has said since the two parted. What it has said of purged
+//! facts since then, be it by a merge from a third branch, does come back. So purge all branches that the
+//! report names, then merge. A retraction that was purged is not merged either.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;

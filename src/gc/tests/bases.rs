@@ -4,6 +4,9 @@ use super::*;
 use crate::conn::Purge;
 use crate::tree::Tree;
 
+/// Whether a purge takes a datom.
+type Gone = Box<dyn Fn(&Datom) -> bool>;
+
 /// The first `t` of each leaf of a tree, and the number of its other nodes.
 async fn shape(db: &Db, tree: &Tree) -> (Vec<u64>, usize) {
     let loader = Loader::new(db.store().clone());
@@ -54,7 +57,7 @@ async fn a_basis_without_a_checkpoint_costs_the_log_up_to_it_and_nothing_else() 
         assert_eq!(past.loader().loads().nodes, opened, "t={t}");
         most = most.max(opened);
     }
-    assert!(most as usize > log.len(), "the last reads the whole log");
+    assert!(most > log.len() as u64, "the last reads the whole log");
 }
 
 #[tokio::test]
@@ -69,7 +72,7 @@ async fn every_basis_of_a_purged_branch_answers_from_its_log() {
     let (id, text, next) = (attribute("n/id"), attribute("n/text"), attribute("n/next"));
     let entity = facts.iter().find(|datom| datom.a == id).unwrap().e;
     let fact = facts.iter().rfind(|datom| datom.a == text).unwrap().clone();
-    let purges: [(Purge, Box<dyn Fn(&Datom) -> bool>); 3] = [
+    let purges: [(Purge, Gone); 3] = [
         (
             Purge::Entity(entity),
             Box::new(move |d| d.e == entity || d.v == crate::Value::Ref(entity)),

@@ -1,7 +1,8 @@
 //! Deleted branches: how long they can be restored, and when what they held goes.
 
 use super::*;
-use crate::conn::{Branches, MergeOutcome, MergeStrategy};
+use crate::conn::{Branches, MergeOutcome, MergeStrategy, Purge};
+use crate::datom::Entid;
 use crate::id::Location;
 
 fn side() -> BranchName {
@@ -41,10 +42,49 @@ impl Work {
         (connection, twin)
     }
 
+    fn purge_of_next(&self) -> (Purge, Entid) {
+        let ident = datomfusion_datalog::edn::Keyword::new("n/next");
+        let next = self.connection.db().schema().entid(&ident).unwrap();
+        (Purge::Attribute(next), next)
+    }
+
     async fn head(&self, branch: &BranchName) -> Head {
         let found = read_head(&self.simulation.store(), branch).await.unwrap();
         found.unwrap().0
     }
+}
+
+impl Twin {
+    fn forget_attribute(&mut self, a: Entid) {
+        for said in &mut self.0 {
+            said.retain(|datom| datom.a != a);
+        }
+    }
+}
+
+/// Makes, deletes or restores a branch, whatever is next, and proves that it is what its twin says.
+pub(super) async fn turn(work: &Work, twin: &mut Twin, seed: u64) {
+    let branches = work.branches(seed);
+    let found = read_head(&work.simulation.store(), &side()).await.unwrap();
+    let live = match found {
+        Some((head, _)) if head.deleted.is_none() => {
+            let db = work.open(&side(), seed).await.db();
+            db.verify().await.unwrap();
+            twin.check(&db, 9).await;
+            return branches.delete(&side()).await.unwrap();
+        }
+        Some((head, _)) if !head.is_emptied() => branches.restore(&side()).await.unwrap(),
+        other => {
+            if other.is_some() {
+                let refused = branches.restore(&side()).await;
+                assert!(matches!(refused, Err(Error::SnapshotExpired(_))));
+            }
+            let newest = work.connection.sync().await.unwrap();
+            *twin = work.twin.clone();
+            branches.create(&side(), &newest).await.unwrap()
+        }
+    };
+    twin.check(&live, 9).await;
 }
 
 /// Where the trees of a head begin.
@@ -185,30 +225,14 @@ async fn a_purge_leaves_branching_and_fast_forward_as_they_are() {
     let mut work = Work::begin(100).await;
     work.go_on(12, 10).await;
     let (dev, mut twin) = work.aside(100).await;
-    let next = work.connection.db();
-    let next = next
-        .schema()
-        .entid(&datomfusion_datalog::edn::Keyword::new("n/next"));
-    let purge = crate::conn::Purge::Attribute(next.unwrap());
+    let (purge, next) = work.purge_of_next();
     let report = work.connection.purge(&purge).await.unwrap();
     assert_eq!(report.elsewhere, [side()]);
-    work.twin
-        .0
-        .iter_mut()
-        .for_each(|said| said.retain(|datom| Some(datom.a) != next));
-    // Theirs would bring everything back.
-    let refused = work.connection.merge(&dev.db(), &MergeStrategy::Fail).await;
-    let refused = refused.unwrap_err();
-    assert!(
-        matches!(&refused, Error::Invalid(_)) && refused.to_string().contains("purge it, too"),
-        "{refused}"
-    );
+    work.twin.forget_attribute(next);
     work.check(1).await;
     let report = dev.purge(&purge).await.unwrap();
     assert_eq!(report.elsewhere, []);
-    twin.0
-        .iter_mut()
-        .for_each(|said| said.retain(|datom| Some(datom.a) != next));
+    twin.forget_attribute(next);
     twin.check(&dev.db(), 1).await;
     // Without a collection in between.
     let merged = work.connection.merge(&dev.db(), &MergeStrategy::Fail).await;
@@ -233,11 +257,7 @@ async fn no_branch_begins_with_a_value_that_was_purged_since() {
     let mut work = Work::begin(103).await;
     work.go_on(12, 10).await;
     let stale = work.connection.db();
-    let next = stale
-        .schema()
-        .entid(&datomfusion_datalog::edn::Keyword::new("n/next"))
-        .unwrap();
-    let purge = crate::conn::Purge::Attribute(next);
+    let (purge, _) = work.purge_of_next();
     work.connection.purge(&purge).await.unwrap();
     let refused = work.branches(103).create(&side(), &stale).await;
     assert!(matches!(refused, Err(Error::SnapshotExpired(_))));
@@ -247,31 +267,30 @@ async fn no_branch_begins_with_a_value_that_was_purged_since() {
     assert_eq!(report.elsewhere, [], "the tombstone holds nothing");
 }
 
-/// A merge by transaction: both have gone on.
+/// Moving the head to the commit of a branch that was not purged would bring its whole past along.
 #[tokio::test]
-async fn a_branch_that_was_not_purged_is_not_merged_into_one_that_was() {
-    let mut work = Work::begin(104).await;
-    work.go_on(12, 10).await;
-    let (dev, _) = work.aside(104).await;
-    work.go_on(3, 10).await;
-    let next = work.connection.db();
-    let next = next
-        .schema()
-        .entid(&datomfusion_datalog::edn::Keyword::new("n/next"))
-        .unwrap();
-    let purge = crate::conn::Purge::Attribute(next);
-    work.connection.purge(&purge).await.unwrap();
-    let before = work.simulation.bytes().await;
-    let merge = async || work.connection.merge(&dev.db(), &MergeStrategy::Ours).await;
-    let refused = merge().await.unwrap_err();
-    assert!(refused.to_string().contains("purge it, too"), "{refused}");
-    assert_eq!(work.simulation.bytes().await, before, "nothing was written");
-    dev.purge(&purge).await.unwrap();
-    assert_eq!(merge().await.unwrap().outcome, MergeOutcome::Merged);
-    let db = work.connection.db();
-    db.verify().await.unwrap();
-    let log = db.collect(Index::Log, &Range::all()).await.unwrap();
-    assert!(log.iter().all(|datom| datom.a != next));
+async fn a_branch_that_was_not_purged_is_merged_by_a_transaction() {
+    for gone_on in [false, true] {
+        let mut work = Work::begin(104).await;
+        work.go_on(12, 10).await;
+        let (dev, _) = work.aside(104).await;
+        if gone_on {
+            work.go_on(3, 10).await;
+        }
+        let (purge, next) = work.purge_of_next();
+        work.connection.purge(&purge).await.unwrap();
+        work.twin.forget_attribute(next);
+        let merged = work.connection.merge(&dev.db(), &MergeStrategy::Ours).await;
+        let merged = merged.unwrap();
+        assert_eq!(merged.outcome, MergeOutcome::Merged);
+        let said = merged.tx.unwrap().tx_data;
+        assert!(said.iter().any(|datom| datom.a == next), "said since");
+        work.twin.0.push(said);
+        work.check(1).await;
+        // The next merge begins where this one ended.
+        let again = work.connection.merge(&dev.db(), &MergeStrategy::Ours).await;
+        assert_eq!(again.unwrap().outcome, MergeOutcome::UpToDate);
+    }
 }
 
 #[tokio::test]
@@ -280,12 +299,7 @@ async fn a_deleted_branch_is_named_by_a_purge_until_it_is_emptied() {
     work.go_on(8, 10).await;
     work.aside(106).await;
     work.branches(107).delete(&side()).await.unwrap();
-    let next = work.connection.db();
-    let next = next
-        .schema()
-        .entid(&datomfusion_datalog::edn::Keyword::new("n/next"))
-        .unwrap();
-    let purge = crate::conn::Purge::Attribute(next);
+    let (purge, _) = work.purge_of_next();
     let report = work.connection.purge(&purge).await.unwrap();
     assert_eq!(report.elsewhere, [side()]);
     work.simulation.pass(61 * MINUTE);
