@@ -15,10 +15,12 @@ mod demo;
 mod diff;
 mod entity;
 mod fact;
+mod gc;
 mod history;
 mod log;
 mod merge;
 mod pull;
+mod purge;
 mod q;
 mod render;
 mod repl;
@@ -67,7 +69,9 @@ and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, s
   datomfusion log ./sales                              what was committed, newest first
   datomfusion diff ./sales t=3                         what has changed since
   datomfusion branch ./sales dev                       a branch, which is './sales#dev'
-  datomfusion merge ./sales dev                        its changes, as one transaction";
+  datomfusion merge ./sales dev                        its changes, as one transaction
+  datomfusion gc ./sales --dry-run                     what could go, and how much it is
+  datomfusion purge ./sales --entity '[:customer/id 1]'";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -95,6 +99,10 @@ enum Verb {
     Merge(merge::Merge),
     /// Prove that a database is whole.
     Verify(verify::Verify),
+    /// Find what no branch needs any more, and delete what was found so before the grace.
+    Gc(gc::Gc),
+    /// Take facts out of a branch, its past included, for good.
+    Purge(purge::Purge),
     /// Print what a database consists of.
     Stats(stats::Stats),
     /// Make two small databases and join them, now and in the past.
@@ -123,6 +131,8 @@ pub fn main() -> ExitCode {
         Verb::Branch(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Merge(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Verify(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Gc(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Purge(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Demo(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Sql(verb) => verb.run(&runtime),

@@ -124,7 +124,7 @@ impl Db {
                 deleted,
             });
         }
-        let loader = loader.of_epoch(head.gc_epoch);
+        let loader = loader.of_era(head.era());
         let checkpoint_schema = match &head.schema {
             Some(schema) => schema.clone(),
             None => load_schema(&loader, &head.checkpoint).await?,

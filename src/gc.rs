@@ -16,15 +16,22 @@
 //!   them; whoever opened it before has the grace to finish. So a pack is deleted by a later run, when the
 //!   verdict is older than the grace: a reader within the grace always finishes, also one that stands on a
 //!   dropped checkpoint or an older tree of commits. Later it gets [`Error::SnapshotExpired`].
-//! - A **tombstone** counts as a branch until it is older than the grace, by the store's clock; then a run
-//!   takes its trees out of its head, and it can no longer be restored.
-//! - **Now** is when the store says that the run's first note was written. Only the store's own times are
-//!   compared with one another; retention alone compares them with the instants of commits.
+//! - A **tombstone** counts as a branch until it is older than the grace; then a run takes its trees out of
+//!   its head, and it can no longer be restored.
+//!
+//! **Clocks.** *Now* is when the store says that the run's first note was written. What decides about a
+//! deletion of bytes is the store's clock alone: ages of packs and of verdicts are its times, compared with
+//! its now. Two comparisons mix clocks, and neither can take anything from a reader: retention holds the
+//! instants of commits, which their writers' clocks gave, against the store's now, and a tombstone the
+//! instant that the clock of whoever deleted the branch gave. A wrong clock thins checkpoints, or ends the
+//! chance to restore a branch, too early or too late. A dry run writes nothing, so no store tells it the
+//! time: its now is this machine's clock, and what it predicts is off by as much as that differs.
 //!
 //! **Invariant.** Deleting is the last step, and touches nothing but packs and notes. Whatever step a run
 //! dies at, the store is whole, and the next run takes up what is left.
 //!
-//! **Invariant.** Two runs at once harm nothing: one of them fails with [`Error::Fenced`].
+//! **Invariant.** Two runs at once harm nothing: one of them fails with [`Error::Fenced`]. So does a run
+//! that finds a branch made meanwhile of a head that it has swapped already; the next run does its work.
 //!
 //! **Cost.** Reads every head, all leaves of the trees of commits, all inner nodes of all that stays (each
 //! place once), the footers of their packs, and of the leaves only those that name bodies of large values.
@@ -64,7 +71,7 @@ pub struct GcOptions {
     pub retention: Retention,
     /// How long whoever has opened a branch may go on reading what he found: an hour unless it is said.
     /// A copy that is under way must have its head in place within it, too. Zero deletes at once what is
-    /// dead, which is right only where nobody reads and nothing is copied in.
+    /// dead, which is right only where meanwhile nobody reads, branches off or copies anything in.
     pub grace: Duration,
     /// Changes nothing and says what would happen, by the clock of this machine. Old nodes of the tree of
     /// commits, which a run would write anew, count as alive.
@@ -131,7 +138,7 @@ pub struct GcReport {
 ///
 /// # Errors
 ///
-/// [`Error::Fenced`] if another run was faster; [`Error::Corrupt`], [`Error::NewerFormat`] and
+/// [`Error::Fenced`] if another run was faster, or a branch was made meanwhile; [`Error::Corrupt`], [`Error::NewerFormat`] and
 /// [`Error::Store`] as they say. Nothing is deleted then that is in use, and a later run does the rest.
 #[cfg(not(target_family = "wasm"))]
 pub async fn gc(store: &Store, options: &GcOptions) -> Result<GcReport> {

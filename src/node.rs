@@ -27,7 +27,7 @@ pub use decode::{Fault, decode, decode_trusted};
 pub use encode::{Encoded, check_limits, encode};
 pub use inner::{Child, Inner};
 pub use leaf::{Leaf, partition_point};
-pub use loader::{Loader, Loads};
+pub use loader::{Era, Loader, Loads};
 #[cfg(feature = "query")]
 pub use values::Kind;
 pub use values::ValueArray;

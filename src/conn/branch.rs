@@ -9,8 +9,9 @@
 //! **Invariant.** A head that this module writes stands at a commit of the branch it was made from, with a
 //! next entity id that this branch has not handed out.
 //!
-//! **Invariant.** No branch is left standing on what garbage collection may have removed: the head that it
-//! was made from is read again after the PUT, and if its epoch moved the branch is taken back.
+//! **Invariant.** No branch is left standing on what garbage collection may have removed, or on what was
+//! purged: the head that it was made from is read again after the PUT, and if its era is over the branch is
+//! taken back.
 
 use std::fmt;
 use std::sync::Arc;
@@ -107,8 +108,9 @@ impl Branches {
     /// # Errors
     ///
     /// [`Error::DatabaseExists`] if there is a branch of that name; [`Error::Invalid`] if the value is
-    /// speculative, a view of history or `since`, or lies in another store; [`Error::SnapshotExpired`] if
-    /// garbage was collected meanwhile, and then there is no such branch; [`Error::Store`].
+    /// speculative, a view of history or `since`, lies in another store, or lies before a purge;
+    /// [`Error::SnapshotExpired`] if garbage was collected or facts were purged meanwhile, and then there is
+    /// no such branch; [`Error::Store`].
     pub async fn create(&self, name: &BranchName, at: &Db) -> Result<Db> {
         self.must_hold(at)?;
         let epoch = at.0.head.gc_epoch;
@@ -179,9 +181,7 @@ impl Branches {
                 return Err(Error::invalid(format!("branch {name} is not deleted")));
             }
             if head.is_emptied() {
-                return Err(Error::SnapshotExpired(format!(
-                    "what branch {name} needs was collected since it was deleted"
-                )));
+                return Err(expired(name));
             }
             head.generation += 1;
             let bytes = encoded(&loader, &mut head, &self.environment).await?;
@@ -191,9 +191,7 @@ impl Branches {
                 Err(error) => Err(error),
             };
             let db = db.map_err(|error| match error {
-                Error::Corrupt { .. } => Error::SnapshotExpired(format!(
-                    "what branch {name} needs was collected since it was deleted ({error})"
-                )),
+                Error::Corrupt { .. } => expired(name),
                 error => error,
             })?;
             if let Swap::Mine(_) = self.swap(name, Some(&version), bytes).await? {
@@ -251,13 +249,13 @@ impl Branches {
         Ok(matches!(swap, Swap::Mine(_)))
     }
 
-    /// Whether the head that a value was reached from has seen no garbage collection since.
+    /// Whether the head that a value was reached from has seen no garbage collection and no purge since.
     async fn still_there(&self, at: &Db) -> Result<bool> {
         let Some((bytes, _)) = self.store.head(at.branch()).await? else {
             return Ok(false);
         };
         let (known, now) = (&at.0.head, self.decode(&bytes, at.branch())?);
-        Ok(now.database == known.database && now.gc_epoch == known.gc_epoch)
+        Ok(now.database == known.database && now.era() == known.era())
     }
 
     fn must_hold(&self, at: &Db) -> Result<()> {
@@ -472,8 +470,15 @@ async fn roots_lie_there(db: &Db) -> Result<()> {
 
 fn collected(at: &Db) -> Error {
     Error::SnapshotExpired(format!(
-        "garbage was collected since branch {} was opened; open it again and branch off anew",
+        "garbage was collected or facts were purged since branch {} was opened; open it again and branch \
+         off anew, and if that does not help, collect garbage: a collection did not finish",
         at.branch()
+    ))
+}
+
+fn expired(name: &BranchName) -> Error {
+    Error::SnapshotExpired(format!(
+        "what branch {name} needs was collected since it was deleted; the name is free for a new branch"
     ))
 }
 

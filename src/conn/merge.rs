@@ -10,7 +10,8 @@
 //! hands out the same numbers for other entities; [`cells`] compares facts three ways. A merge goes through
 //! the writer like any transaction, so that it is decided anew if somebody else commits first.
 //!
-//! **Invariant.** The cost follows what theirs has changed since the base, not the size of the database.
+//! **Invariant.** The cost follows what theirs has changed since the base, not the size of the database. On
+//! a branch that was purged, the records of all commits that both share are read besides.
 //!
 //! **Invariant.** The record of a merge names what was merged and how its entities are called here, so the
 //! next merge, in either direction, begins where this one ended.
@@ -18,7 +19,7 @@
 mod cells;
 mod ids;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -29,7 +30,7 @@ use super::log::{Base, Kinship};
 use super::writer::{Request, Work};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::db::commit::OtherParent;
+use crate::db::commit::{CommitRecord, OtherParent};
 use crate::error::{Error, Result};
 use crate::id::CommitId;
 use crate::tx::{Facts, TransactionFunctions, TxData, TxReport};
@@ -144,8 +145,8 @@ struct Decided {
 impl Connection {
     /// Merges a value of another branch, or of this branch's past, into this branch.
     ///
-    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT. Otherwise the
-    /// changes of theirs since the newest common ancestor become one transaction. Entities that are new on
+    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT; unless theirs still
+    /// holds what was purged from ours. Otherwise the changes of theirs since the newest common ancestor become one transaction. Entities that are new on
     /// theirs get new ids, unless a `:db.unique/identity` says that ours has them already; attributes are
     /// entities as well, and their `:db/ident` unifies them. The same change on both sides is no conflict.
     /// What theirs says about its own transactions stays there; a reference to one of them becomes one to
@@ -175,7 +176,9 @@ impl Connection {
             if kinship.contained(commit.t) >= newest.t {
                 return Ok(report(MergeOutcome::UpToDate, newest, commit));
             }
-            if kinship.fork < commit.t {
+            // A transaction says what theirs has said since; a head would bring all of its past along.
+            if kinship.fork < commit.t || holds_what_was_purged(&ours, theirs, kinship.fork).await?
+            {
                 let merge = Arc::new(Merge {
                     theirs: theirs.clone(),
                     strategy: strategy.clone(),
@@ -183,7 +186,7 @@ impl Connection {
                 });
                 return self.merge_by_transaction(merge).await;
             }
-            if self.fast_forward(commit, theirs).await? {
+            if self.fast_forward(&ours, theirs).await? {
                 return Ok(report(MergeOutcome::FastForward, commit, newest));
             }
         }
@@ -217,26 +220,24 @@ impl Connection {
         Ok(())
     }
 
-    /// Moves the head from a commit to the one of theirs; `false` if the head has moved already.
-    async fn fast_forward(&self, from: CommitId, theirs: &Db) -> Result<bool> {
-        let ours = self.db();
+    /// Moves the head from ours to the commit of theirs; `false` if the head has moved already.
+    async fn fast_forward(&self, ours: &Db, theirs: &Db) -> Result<bool> {
         let old = &ours.0.head;
-        if old.commit != from {
-            return Ok(false);
-        }
         // Collection marks from every head in turn; a head of an older epoch may not have been marked.
         if old.gc_epoch != theirs.0.head.gc_epoch {
             return Err(Error::SnapshotExpired(format!(
-                "garbage was collected since branch {} was opened; open it again and merge anew",
+                "garbage was collected since branch {} was opened; open it again and merge anew, and if that \
+                 does not help, collect garbage: a collection did not finish",
                 theirs.branch()
             )));
         }
         let mut head = stand_at(theirs, self.branch(), &self.0.environment).await?;
         head.generation = old.generation + 1;
         head.next_entid = head.next_entid.max(old.next_entid);
+        head.purges = head.purges.max(old.purges);
         let bytes = encoded(theirs.loader(), &mut head, &self.0.environment).await?;
         let db = Db::from_head(Arc::clone(theirs.loader()), head).await?;
-        self.install(&ours, db, bytes).await
+        self.install(ours, db, bytes).await
     }
 
     async fn merge_by_transaction(&self, merge: Arc<Merge>) -> Result<MergeReport> {
@@ -268,6 +269,29 @@ impl Connection {
             tx: outcome.ok(),
         })
     }
+}
+
+/// Whether theirs holds what ours has purged from the commits up to `fork`, which they share.
+///
+/// Reads nothing on a branch whose past was never purged; otherwise the records of these commits.
+async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
+    if ours.0.head.purges == 0 {
+        return Ok(false);
+    }
+    let purged = async |db: &Db| {
+        // What a purge takes lies in the trees, where the purge itself has put all records.
+        let Some(last) = db.0.head.checkpoint.covered.checked_sub(1) else {
+            return Ok(HashSet::new());
+        };
+        let records = db.commit_records(0, fork.min(last)).await?;
+        let places = |record: &CommitRecord| {
+            let t = record.pending.t;
+            let places = record.purged.iter().map(move |(place, _)| (t, *place));
+            places.collect::<Vec<_>>()
+        };
+        Ok::<HashSet<(u64, u64)>, Error>(records.iter().flat_map(places).collect())
+    };
+    Ok(!purged(ours).await?.is_subset(&purged(theirs).await?))
 }
 
 async fn related(ours: &Db, theirs: &Db) -> Result<Kinship> {

@@ -8,14 +8,25 @@
 //! A purge takes effect at once for whoever opens the branch. The bytes go with the old packs: garbage
 //! collection deletes them once the grace is over, if no other branch needs them. So **every branch that
 //! holds the facts must be purged**; the report names the others that do.
+//!
+//! **Old commits.** What lies before a purge can be read at every basis, without what was purged, and be
+//! compared and merged as before. A branch cannot begin there, only at a value from the purge on. A value
+//! that was opened before the purge still shows everything until the grace is over, but no branch can be
+//! made of it.
+//!
+//! **Merges.** A branch that still holds what was purged is never fast-forwarded to: it is merged by a
+//! transaction, which says only what that branch has said since the two parted. What it has said of purged
+//! facts since then, be it by a merge from a third branch, does come back. So purge all branches that the
+//! report names, then merge. A retraction that was purged is not merged either.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use super::{Connection, Newest};
-use crate::datom::{Datom, Entid};
-use crate::db::Db;
+use crate::datom::{Datom, Entid, TxId};
+use crate::db::head::Head;
 use crate::db::rebuild::{log_and_records, rebuild};
+use crate::db::{Db, head_object};
 use crate::error::{Error, Result};
 use crate::id::{BranchName, PackId};
 use crate::node::{Loader, NodeWriter};
@@ -54,8 +65,21 @@ pub struct PurgeReport {
     pub datoms: u64,
     /// Transactions that had said them.
     pub transactions: u64,
-    /// Other branches of the same database that hold such facts: purge them, too.
+    /// Other branches of the same database that hold such facts, or cannot be read: purge them, too, before
+    /// they are merged. As long as they hold them, the facts can come back by a merge, and their bytes stay.
+    /// A deleted branch is among them until garbage collection has emptied it.
     pub elsewhere: Vec<BranchName>,
+}
+
+impl PurgeReport {
+    fn of(log: &[Datom], goes: &BTreeSet<usize>) -> Self {
+        let transactions: BTreeSet<TxId> = goes.iter().map(|at| log[*at].tx).collect();
+        Self {
+            datoms: goes.len() as u64,
+            transactions: transactions.len() as u64,
+            elsewhere: Vec::new(),
+        }
+    }
 }
 
 impl Connection {
@@ -70,21 +94,53 @@ impl Connection {
     /// tuple repeats what would go, or if a transaction's instant would go; [`Error::Store`].
     pub async fn purge(&self, what: &Purge) -> Result<PurgeReport> {
         let _turn = self.0.writer.turn.lock().await;
-        let mut report = Box::pin(self.purge_here(what)).await?;
+        let report = Box::pin(self.purge_here(what)).await?;
+        self.with_elsewhere(what, report).await
+    }
+
+    /// Says what [`Connection::purge`] would do, and writes nothing.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::purge`].
+    pub async fn would_purge(&self, what: &Purge) -> Result<PurgeReport> {
+        let base = self.read_head().await?;
+        let (log, _) = log_and_records(&base.db).await?;
+        let goes = doomed(what, &log);
+        if !goes.is_empty() {
+            refuse(what, &base.db, &log, &goes)?;
+        }
+        self.with_elsewhere(what, PurgeReport::of(&log, &goes))
+            .await
+    }
+
+    /// The report with the names of other branches that hold such facts.
+    async fn with_elsewhere(&self, what: &Purge, mut report: PurgeReport) -> Result<PurgeReport> {
         for branch in self.store().list_branches().await? {
             if branch == *self.branch() {
                 continue;
             }
-            let Ok(db) = Db::open(self.store(), &branch).await else {
-                // What cannot be read cannot be shown to be free of them.
-                report.elsewhere.push(branch);
+            let object = head_object(self.store().location(), &branch);
+            let Some((bytes, _)) = self.store().head(&branch).await? else {
                 continue;
             };
-            if db.database_id() == self.db().database_id() {
-                let (log, _) = log_and_records(&db).await?;
-                if !doomed(what, &log).is_empty() {
-                    report.elsewhere.push(branch);
+            let held = async {
+                let head = Head::decode(&bytes, &object)?;
+                if head.is_emptied() || head.database != self.db().database_id() {
+                    return Ok(false);
                 }
+                // A deleted branch can be restored.
+                let head = Head {
+                    deleted: None,
+                    ..head
+                };
+                let loader = Arc::new(Loader::new(self.store().clone()));
+                let (log, _) = log_and_records(&Db::from_head(loader, head).await?).await?;
+                Ok::<bool, Error>(!doomed(what, &log).is_empty())
+            };
+            // What cannot be read cannot be shown to be free of them.
+            if held.await.unwrap_or(true) {
+                report.elsewhere.push(branch);
             }
         }
         Ok(report)
@@ -95,15 +151,7 @@ impl Connection {
             let base = self.read_head().await?;
             let (log, records) = log_and_records(&base.db).await?;
             let goes = doomed(what, &log);
-            let report = PurgeReport {
-                datoms: goes.len() as u64,
-                transactions: goes
-                    .iter()
-                    .map(|at| log[*at].tx)
-                    .collect::<BTreeSet<_>>()
-                    .len() as u64,
-                elsewhere: Vec::new(),
-            };
+            let report = PurgeReport::of(&log, &goes);
             if goes.is_empty() {
                 self.advance(base, Vec::new());
                 return Ok(report);
@@ -128,9 +176,9 @@ impl Connection {
                 .filter(|(at, _)| !goes.contains(at))
                 .map(|(_, datom)| datom.clone())
                 .collect();
-            let epoch = base.db.0.head.gc_epoch + 1;
+            let purges = base.db.0.head.purges + 1;
             // Old nodes must not be found by what is read from now on: they lead to old packs.
-            let loader = Arc::new(Loader::new(self.store().clone())).of_epoch(epoch);
+            let loader = Arc::new(Loader::new(self.store().clone()));
             let environment = Arc::clone(&self.0.environment);
             let mut writer = NodeWriter::new(
                 Arc::clone(&loader),
@@ -139,7 +187,7 @@ impl Connection {
             let mut head = Box::pin(rebuild(&base.db, &kept, records, &mut writer)).await?;
             writer.finish().await?;
             head.generation += 1;
-            head.gc_epoch = epoch;
+            head.purges = purges;
             let body = head
                 .encode()
                 .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))?;

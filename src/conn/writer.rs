@@ -27,7 +27,7 @@ use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId};
 use crate::index::TreeName;
-use crate::node::Loader;
+use crate::node::{Era, Loader};
 use crate::schema::{Schema, bootstrap_datoms};
 use crate::store::{CasOutcome, HeadVersion};
 use crate::tree::Tree;
@@ -458,7 +458,7 @@ pub(super) async fn create(
     branch: &BranchName,
     environment: &dyn Environment,
 ) -> Result<Newest> {
-    let (store, loader) = (loader.store(), &loader.of_epoch(0));
+    let (store, loader) = (loader.store(), &loader.of_era(Era::default()));
     let none = CommitHash([0; 32]);
     let pending = Pending {
         t: 0,
@@ -472,6 +472,7 @@ pub(super) async fn create(
         branch: branch.clone(),
         generation: 0,
         gc_epoch: 0,
+        purges: 0,
         deleted: None,
         commit: CommitId { t: 0, hash: none },
         checkpoint: Checkpoint::default(),

@@ -10,7 +10,7 @@ use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, NodeId};
 use crate::index::TreeName;
-use crate::node::{Leaf, Node, encode};
+use crate::node::{Era, Leaf, Node, encode};
 use crate::schema::Schema;
 use crate::tree::Tree;
 use crate::value::{Large, Value};
@@ -40,6 +40,8 @@ pub(crate) struct Head {
     pub(crate) generation: u64,
     /// Counts the garbage collections that this head has seen.
     pub(crate) gc_epoch: u64,
+    /// Counts the purges that its past has seen.
+    pub(crate) purges: u64,
     /// When the branch was deleted, if it was: then this head is its tombstone, which keeps what it held.
     pub(crate) deleted: Option<i64>,
     /// The newest commit.
@@ -85,8 +87,7 @@ impl Head {
         out.raw(&self.checkpoint_commit.0);
         out.zigzag(self.checkpoint_instant);
         encode_tree(&self.commits, &mut out);
-        // Reserved for an index of places; repacking rewrites hints and needs none.
-        out.u8(0);
+        out.varint(self.purges);
         match self
             .schema
             .as_ref()
@@ -161,11 +162,7 @@ impl Head {
             let checkpoint_commit = CommitHash(input.array()?);
             let checkpoint_instant = input.zigzag()?;
             let commits = decode_tree(TreeName::Commits, input)?;
-            if input.u8()? != 0 {
-                return Err(Malformed(
-                    "it names a location index, which this version has not",
-                ));
-            }
+            let purges = input.varint()?;
             let schema = input.bytes()?;
             let next_entid = Entid(input.zigzag()?);
             let count = input.count(20)?;
@@ -182,6 +179,7 @@ impl Head {
                 branch,
                 generation,
                 gc_epoch,
+                purges,
                 deleted,
                 commit,
                 checkpoint,
@@ -254,6 +252,15 @@ impl Head {
             pending: Vec::new(),
             log: Vec::new(),
             ..self
+        }
+    }
+
+    /// Where nodes lie, and which, is the same in all values of one era: neither a garbage collection nor
+    /// a purge lies between them.
+    pub(crate) fn era(&self) -> Era {
+        Era {
+            gc_epoch: self.gc_epoch,
+            purges: self.purges,
         }
     }
 

@@ -14,9 +14,11 @@ use crate::index::{Components, Index, Range, TreeName};
 use crate::store::simulated::Simulation;
 use crate::tx::TxData;
 
+mod bases;
 mod crash;
 mod marking;
 mod purging;
+mod tombstones;
 
 const MINUTE: i64 = 60 * 1000;
 const HOUR: i64 = 60 * MINUTE;
@@ -103,6 +105,20 @@ impl Twin {
         facts
     }
 
+    /// Forgets what was superseded before `t`, slowly: what a retraction before it follows or is.
+    fn forget_before(&mut self, t: u64) {
+        let all = self.0.concat();
+        let ended = |d: &Datom| {
+            all.iter().any(|r| {
+                let same = (r.e, r.a, &r.v) == (d.e, d.a, &d.v);
+                !r.added && same && r.tx >= d.tx && r.tx.t() < t
+            })
+        };
+        for said in &mut self.0 {
+            said.retain(|datom| !ended(datom));
+        }
+    }
+
     /// Every `step`-th basis of a database is what it was.
     async fn check(&self, db: &Db, step: usize) {
         assert_eq!(db.basis_t() + 1, self.0.len() as u64);
@@ -118,6 +134,10 @@ impl Twin {
                 crate::Value::Large(large) => large.text().is_some(),
                 _ => true,
             }));
+            let history = past.history();
+            let history = history.collect(Index::Log, &Range::all()).await.unwrap();
+            let said = &self.0[..=usize::try_from(t).unwrap()];
+            assert_eq!(history, said.concat(), "t={t}");
         }
         let log = db.collect(Index::Log, &Range::all()).await.unwrap();
         assert_eq!(log, self.0.concat());
@@ -539,8 +559,9 @@ async fn branches_share_what_lives_and_each_is_kept_whole() {
 async fn live(seed: u64) {
     let mut dice = Dice(seed);
     let mut work = Work::begin(100 + seed).await;
-    for step in 0..25 {
-        match dice.below(6) {
+    let mut side = Twin::default();
+    for step in 0..30 {
+        match dice.below(9) {
             0 => {
                 let environment = world(&work.simulation, seed << 16 | step << 8);
                 let store = work.simulation.store();
@@ -562,6 +583,15 @@ async fn live(seed: u64) {
                 work.gc(&options, seed << 8 | step).await;
                 work.check(13).await;
             }
+            4 => {
+                let newest = work.connection.sync().await.unwrap().basis_t();
+                let t = dice.below(newest + 2);
+                let purge = crate::conn::Purge::Before(t);
+                work.connection.purge(&purge).await.unwrap();
+                work.twin.forget_before(t);
+                work.check(13).await;
+            }
+            5 | 6 => tombstones::turn(&work, &mut side, seed << 8 | step).await,
             _ => {
                 work.go_on(1 + dice.below(12), dice.below(9).cast_signed())
                     .await;

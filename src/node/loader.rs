@@ -3,8 +3,8 @@
 //! A node never changes, so the cache never has to be told of anything. There is one a process, bounded by
 //! bytes of decoded nodes; all values that share a loader share what it has read, and equal requests under
 //! way at once become one. Loaders do not see each other's nodes, because where a node's children lie is the
-//! business of one store, and of one *epoch* of it: garbage collection may move nodes, and what was read
-//! before it would lead a writer to places that are about to go.
+//! business of one store, and of one *era* of it: garbage collection moves nodes and a purge replaces them,
+//! and what was read before would lead a writer to places that are about to go.
 //!
 //! Bodies of large values are read on demand by [`Loader::resolve`] and cached beside the nodes, not in
 //! them: what a node weighs must not grow behind the back of the cache. Therefore each [`Loader::load`] of a
@@ -43,12 +43,21 @@ pub struct Loader {
     store: Store,
     /// Which of the process's loaders this is.
     number: u64,
-    /// The epoch of the heads that are read through this one; set by the first.
-    epoch: OnceLock<u64>,
+    /// The era of the heads that are read through this one; set by the first.
+    era: OnceLock<Era>,
     hits: AtomicU64,
     nodes: AtomicU64,
     bodies: AtomicU64,
     frame_bytes: AtomicU64,
+}
+
+/// A stretch of a branch's life in which nodes stay where they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Era {
+    /// The garbage collections that its heads have seen.
+    pub gc_epoch: u64,
+    /// The purges.
+    pub purges: u64,
 }
 
 /// What a [`Loader`] has done since it was made.
@@ -106,7 +115,7 @@ impl Loader {
         Self {
             store,
             number: LOADERS.fetch_add(1, Ordering::Relaxed),
-            epoch: OnceLock::new(),
+            era: OnceLock::new(),
             hits: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
@@ -114,14 +123,14 @@ impl Loader {
         }
     }
 
-    /// The loader for values of a head of this epoch: this one if it serves that epoch, or none yet.
-    pub fn of_epoch(self: &Arc<Self>, epoch: u64) -> Arc<Self> {
-        if *self.epoch.get_or_init(|| epoch) == epoch {
+    /// The loader for values of a head of this era: this one if it serves that era, or none yet.
+    pub fn of_era(self: &Arc<Self>, era: Era) -> Arc<Self> {
+        if *self.era.get_or_init(|| era) == era {
             return Arc::clone(self);
         }
         let fresh = Self::new(self.store.clone());
         // Nobody else has it yet.
-        let _ = fresh.epoch.set(epoch);
+        let _ = fresh.era.set(era);
         Arc::new(fresh)
     }
 

@@ -5,6 +5,8 @@
 mod branching;
 #[cfg(feature = "cli")]
 mod cli;
+#[cfg(feature = "cli")]
+mod collecting;
 mod concurrency;
 #[cfg(feature = "cli")]
 mod conformance;

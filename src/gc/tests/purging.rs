@@ -157,7 +157,11 @@ async fn what_is_purged_is_gone_from_every_basis_and_every_byte() {
         };
         let mut purged = 0;
         for purge in &purges {
+            let before = work.simulation.bytes().await;
+            let would = work.connection.would_purge(purge).await.unwrap();
+            assert_eq!(work.simulation.bytes().await, before);
             let report = work.connection.purge(purge).await.unwrap();
+            assert_eq!(would, report);
             assert!(report.datoms > 0 && report.transactions > 0);
             assert_eq!(report.elsewhere, []);
             purged += report.datoms;
@@ -285,8 +289,10 @@ async fn a_purge_that_would_break_the_schema_is_refused() {
         (Purge::Attribute(Entid(1)), "bootstrap"),
         (Purge::Entity(tx), "without its instant"),
     ] {
+        let would = work.connection.would_purge(&purge).await.unwrap_err();
         let error = work.connection.purge(&purge).await.unwrap_err().to_string();
         assert!(error.contains(why), "{purge:?}: {error}");
+        assert_eq!(would.to_string(), error);
     }
     let instants = work
         .connection

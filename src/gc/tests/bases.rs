@@ -1,0 +1,108 @@
+//! Past bases where checkpoints are gone: what they answer, and what opening them costs.
+
+use super::*;
+use crate::conn::Purge;
+use crate::tree::Tree;
+
+/// Whether a purge takes a datom.
+type Gone = Box<dyn Fn(&Datom) -> bool>;
+
+/// The first `t` of each leaf of a tree, and the number of its other nodes.
+async fn shape(db: &Db, tree: &Tree) -> (Vec<u64>, usize) {
+    let loader = Loader::new(db.store().clone());
+    let mut open: Vec<Root> = tree.root.into_iter().collect();
+    let (mut leaves, mut inner) = (Vec::new(), 0);
+    while let Some(place) = open.pop() {
+        let node = loader.load(place.id, place.location).await.unwrap();
+        match &*node {
+            Node::Inner(_) => {
+                inner += 1;
+                open.extend(place.children(&node).unwrap());
+            }
+            Node::Leaf(leaf) => {
+                let first = leaf.datom(0);
+                leaves.push(match tree.name {
+                    TreeName::Log => first.tx.t(),
+                    _ => first.e.0.cast_unsigned(),
+                });
+            }
+        }
+    }
+    (leaves, inner)
+}
+
+#[tokio::test]
+async fn a_basis_without_a_checkpoint_costs_the_log_up_to_it_and_nothing_else() {
+    let mut work = Work::begin(110).await;
+    work.go_on(600, 1).await;
+    work.simulation.pass(MINUTE);
+    let report = work.gc(&newest_only(), 1).await;
+    assert_eq!(report.kept_checkpoints, 1);
+    let store = work.simulation.store();
+    let newest = Db::open(&store, &BranchName::default()).await.unwrap();
+    let covered = newest.0.head.checkpoint.covered;
+    let (log, log_inner) = shape(&newest, newest.0.head.checkpoint.tree(TreeName::Log)).await;
+    let (commits, commits_inner) = shape(&newest, &newest.0.head.commits).await;
+    assert!(log.len() > 3, "{log:?}");
+    let mut most = 0;
+    for t in (0..covered - 1).rev().step_by(13) {
+        let db = Db::open(&store, &BranchName::default()).await.unwrap();
+        let past = db.as_of(crate::TimePoint::T(t)).await.unwrap();
+        let opened = past.loader().loads().nodes;
+        let upto = |leaves: &[u64]| leaves.iter().filter(|first| **first <= t).count();
+        let bound = upto(&log) + log_inner + upto(&commits) + commits_inner;
+        assert!(opened <= bound as u64, "t={t}: {opened} of {bound} nodes");
+        let facts = past.collect(Index::Eavt, &Range::all()).await.unwrap();
+        assert_eq!(facts, work.twin.current(t), "t={t}");
+        assert_eq!(past.loader().loads().nodes, opened, "t={t}");
+        most = most.max(opened);
+    }
+    assert!(most > log.len() as u64, "the last reads the whole log");
+}
+
+#[tokio::test]
+async fn every_basis_of_a_purged_branch_answers_from_its_log() {
+    let mut work = Work::begin(111).await;
+    work.go_on(70, 3).await;
+    let facts = work.twin.current(work.connection.db().basis_t());
+    let attribute = |ident: &str| {
+        let ident = datomfusion_datalog::edn::Keyword::new(ident);
+        work.connection.db().schema().entid(&ident).unwrap()
+    };
+    let (id, text, next) = (attribute("n/id"), attribute("n/text"), attribute("n/next"));
+    let entity = facts.iter().find(|datom| datom.a == id).unwrap().e;
+    let fact = facts.iter().rfind(|datom| datom.a == text).unwrap().clone();
+    let purges: [(Purge, Gone); 3] = [
+        (
+            Purge::Entity(entity),
+            Box::new(move |d| d.e == entity || d.v == crate::Value::Ref(entity)),
+        ),
+        (
+            Purge::Fact {
+                e: fact.e,
+                a: fact.a,
+                v: fact.v.clone(),
+            },
+            Box::new(move |d| (d.e, d.a, &d.v) == (fact.e, fact.a, &fact.v)),
+        ),
+        (Purge::Attribute(next), Box::new(move |d| d.a == next)),
+    ];
+    for (seed, (purge, gone)) in (0..).zip(&purges) {
+        let report = work.connection.purge(purge).await.unwrap();
+        assert!(report.datoms > 0);
+        for said in &mut work.twin.0 {
+            said.retain(|datom| !gone(datom));
+        }
+        work.check(1).await;
+        // New checkpoints behind the one that the purge made, then none but the newest.
+        work.go_on(9, 3).await;
+        work.check(1).await;
+        work.simulation.pass(61 * MINUTE);
+        work.gc(&newest_only(), seed).await;
+        work.check(1).await;
+    }
+    work.simulation.pass(61 * MINUTE);
+    let report = work.gc(&newest_only(), 9).await;
+    assert!(report.deleted.count > 0, "{report:?}");
+    work.check(1).await;
+}
