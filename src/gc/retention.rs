@@ -85,7 +85,8 @@ impl Retention {
             .rev()
             .enumerate()
             .map(|(back, instant)| {
-                let age = now.saturating_sub(*instant);
+                // A writer's clock may be ahead of the store's, and many commits in one millisecond are.
+                let age = now.saturating_sub(*instant).max(0);
                 let step = self.steps.iter().rev().find(|(from, _)| age >= *from);
                 // The newest speaks for its interval, too.
                 let last =
@@ -205,6 +206,16 @@ mod tests {
         );
         assert_eq!(ages(&Retention::keep_all(), 50).len(), 100);
         assert_eq!(ages(&Retention::newest_only(), 50), [0]);
+    }
+
+    /// Forty commits in a millisecond have instants that follow one another, into the future. They had an
+    /// age below zero, which no step covers, so all of them stayed.
+    #[test]
+    fn a_checkpoint_of_the_future_is_as_old_as_one_of_now() {
+        let instants: Vec<i64> = (1000..1040).collect();
+        let keeps = Retention::newest_only().keeps(&instants, 1010);
+        assert_eq!(keeps.iter().filter(|keep| **keep).count(), 1);
+        assert_eq!(keeps.last(), Some(&true));
     }
 
     #[test]
