@@ -13,11 +13,14 @@
 //! their relations. What is bound at the call reaches the rules (see [`compile`]), and facts are looked up
 //! in the database's own indexes while few are wanted, so that a bound start costs what it reaches.
 //!
+//! A relation that only grows along edges is not evaluated in rounds but closed by walks: see [`frontier`].
+//!
 //! DataFusion's recursive query allows one self-reference, and rebuilds everything each round.
 
 pub(crate) mod compile;
 mod engine;
 mod exec;
+mod frontier;
 pub(crate) mod program;
 mod relation;
 

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use datafusion::common::{DataFusionError, Result, exec_err, resources_err};
 
+use super::frontier::{Frontier, Graph, Walker};
 use super::program::{Atom, Call, Cell, Literal, Program, RelationId, Rule, Variant};
 use super::relation::{Interner, Rows};
 use crate::bound::Target;
@@ -20,6 +21,9 @@ const ROUNDS_MAX: u64 = 1 << 24;
 
 /// Rows that rules derive at most, all relations together.
 const ROWS_MAX: usize = 1 << 27;
+
+/// Cells that walks find before they are counted and the query may end.
+const WALKED_CELLS: usize = 1 << 16;
 
 /// Look-ups in a database are worth it up to one in so many of its facts.
 const PROBE_SHARE: u64 = 8;
@@ -42,6 +46,10 @@ pub(super) struct Engine<'p, I> {
     pub(super) interner: Interner,
     pub(super) derived: Vec<Rows>,
     given: Vec<Given>,
+    /// How relations grow that are still to be closed.
+    pub(super) frontiers: Vec<Option<Frontier>>,
+    /// Relations to which nothing is added any more.
+    closed: Vec<bool>,
 }
 
 /// An input as far as it is known.
@@ -97,6 +105,8 @@ impl<'p, I: Inputs> Engine<'p, I> {
             interner: Interner::default(),
             derived: derived.map(|derived| Rows::new(derived.arity)).collect(),
             given: given.collect(),
+            frontiers: Frontier::of(program),
+            closed: vec![false; program.derived.len()],
             program,
         }
     }
@@ -119,11 +129,17 @@ impl<'p, I: Inputs> Engine<'p, I> {
             if round >= ROUNDS_MAX {
                 return exec_err!("a recursive rule has not ended after {ROUNDS_MAX} rounds");
             }
+            for (relation, &expanded) in old.iter().enumerate() {
+                self.close(relation, expanded).await?;
+            }
             let new: Vec<usize> = self.derived.iter().map(Rows::len).collect();
             if old == new {
                 return Ok(());
             }
             for rule in &program.rules {
+                if self.closed[rule.head] {
+                    continue;
+                }
                 for variant in &rule.variants {
                     if let Some(delta) = &variant.delta {
                         let RelationId::Derived(at) = delta.relation else {
@@ -142,6 +158,80 @@ impl<'p, I: Inputs> Engine<'p, I> {
             old = new;
         }
         Ok(())
+    }
+
+    /// Adds to a relation all rows that it will ever have, if it grows along edges that are all known. Its
+    /// first `expanded` rows have led to others already.
+    async fn close(&mut self, relation: usize, expanded: usize) -> Result<()> {
+        let whole = |id: RelationId| match id {
+            RelationId::Derived(_) => true,
+            RelationId::Input(input) => self.given[input].whole,
+        };
+        let known =
+            |frontier: &mut Frontier| frontier.edges.iter().all(|edge| whole(edge.relation));
+        if self.derived[relation].len() == expanded {
+            return Ok(());
+        }
+        let Some(frontier) = self.frontiers[relation].take_if(known) else {
+            return Ok(());
+        };
+        let nodes = self.interner.len();
+        let mut edges = Vec::new();
+        for edge in &frontier.edges {
+            edge.add(self.rows_of(edge.relation), &mut edges);
+        }
+        let edges = Graph::new(nodes, &edges);
+        // Rows that are edges may lead on from any other.
+        let expanded = if frontier.follows_itself() {
+            0
+        } else {
+            expanded
+        };
+        let places = |row: &[u32]| {
+            (
+                frontier.carried.map_or(0, |at| row[at]),
+                row[frontier.stepped],
+            )
+        };
+        let rows: Vec<(u32, u32)> = self.derived[relation].rows().map(places).collect();
+        let groups = if frontier.carried.is_some() { nodes } else { 1 };
+        let known = Graph::new(groups, &rows[..expanded]);
+        let fresh = Graph::new(groups, &rows[expanded..]);
+        drop(rows);
+        let mut walker = Walker::new(nodes);
+        let scratch = edges.bytes() + known.bytes() + fresh.bytes();
+        let mut cells = Vec::new();
+        for group in (0..groups).filter_map(|group| u32::try_from(group).ok()) {
+            if fresh.of(group).is_empty() {
+                continue;
+            }
+            walker.walk(
+                &edges,
+                known.of(group),
+                fresh.of(group),
+                |node| match frontier.carried {
+                    None => cells.push(node),
+                    Some(0) => cells.extend([group, node]),
+                    Some(_) => cells.extend([node, group]),
+                },
+            );
+            if cells.len() >= WALKED_CELLS {
+                self.derived[relation].append(&cells);
+                cells.clear();
+                self.account_with(scratch + walker.bytes() + cells.capacity() * 4)?;
+                tokio::task::consume_budget().await;
+            }
+        }
+        self.derived[relation].append(&cells);
+        self.closed[relation] = true;
+        self.account()
+    }
+
+    fn rows_of(&self, relation: RelationId) -> &Rows {
+        match relation {
+            RelationId::Derived(at) => &self.derived[at],
+            RelationId::Input(at) => &self.given[at].rows,
+        }
     }
 
     /// Rows of a derived relation as bindings.
@@ -218,6 +308,11 @@ impl<'p, I: Inputs> Engine<'p, I> {
     }
 
     fn account(&mut self) -> Result<()> {
+        self.account_with(0)
+    }
+
+    /// Accounts for what there is and for some bytes more.
+    fn account_with(&mut self, scratch: usize) -> Result<()> {
         if self.interner.is_full() {
             return resources_err!("a recursive rule makes more than four billion terms");
         }
@@ -226,7 +321,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
         }
         let given = self.given.iter().map(|given| given.rows.bytes());
         let derived = self.derived.iter().map(Rows::bytes);
-        let bytes = given.chain(derived).sum::<usize>() + self.interner.bytes();
+        let bytes = given.chain(derived).sum::<usize>() + self.interner.bytes() + scratch;
         self.inputs.account(bytes)
     }
 

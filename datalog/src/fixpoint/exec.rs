@@ -175,14 +175,24 @@ async fn evaluate(
     }
     engine.run().await?;
     let answer = &engine.derived[program.answer];
+    let longs = engine.interner.longs();
     let mut batches = Vec::new();
     let mut from = 0;
     while from < answer.len() {
         let to = answer.len().min(from + batch_rows);
         let mut arrays = Vec::with_capacity(program.columns.len());
         for (at, column) in program.columns.iter().enumerate() {
-            let terms = (from..to).map(|number| engine.interner.term(answer.row(number)[at]));
-            arrays.push(column_of(column.repr(), terms)?);
+            let numbers = (from..to).map(|number| answer.row(number)[at]);
+            arrays.push(match &longs {
+                Some(longs) if column.repr() == Repr::Int64 => {
+                    let values = numbers.map(|number| longs[number as usize]);
+                    Arc::new(Int64Array::from_iter_values(values))
+                }
+                _ => {
+                    let terms = numbers.map(|number| engine.interner.term(number));
+                    column_of(column.repr(), terms)?
+                }
+            });
         }
         let options = RecordBatchOptions::new().with_row_count(Some(to - from));
         batches.push(RecordBatch::try_new_with_options(

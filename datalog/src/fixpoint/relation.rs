@@ -87,6 +87,20 @@ impl Interner {
         &self.terms[number as usize]
     }
 
+    /// How many terms there are.
+    pub(super) fn len(&self) -> usize {
+        self.terms.len()
+    }
+
+    /// The terms by number, if all are longs.
+    pub(super) fn longs(&self) -> Option<Vec<i64>> {
+        let longs = self.terms.iter().map(|term| match term {
+            Term::Long(long) => Some(*long),
+            _ => None,
+        });
+        longs.collect()
+    }
+
     /// Bytes that the terms take, roughly.
     pub(super) fn bytes(&self) -> usize {
         self.terms.len() * (2 * size_of::<Term>() + 16)
@@ -109,7 +123,7 @@ pub(super) struct Rows {
     cells: Vec<u32>,
     /// Rows without columns: there is one, or none.
     unit: bool,
-    /// The numbers of all rows, by what is in them.
+    /// The numbers of the rows by what is in them; what was appended last may be missing.
     all: HashTable<u32>,
     indexes: Vec<Index>,
 }
@@ -138,6 +152,16 @@ impl Rows {
         &self.cells[at * self.arity..(at + 1) * self.arity]
     }
 
+    /// The rows, if they have columns.
+    pub(super) fn rows(&self) -> impl ExactSizeIterator<Item = &[u32]> {
+        self.cells.chunks_exact(self.arity.max(1))
+    }
+
+    /// Adds rows that are distinct and new.
+    pub(super) fn append(&mut self, cells: &[u32]) {
+        self.cells.extend_from_slice(cells);
+    }
+
     /// Adds a row; answers whether it is new.
     pub(super) fn insert(&mut self, row: &[u32]) -> bool {
         if self.arity == 0 {
@@ -146,6 +170,12 @@ impl Rows {
         let number = u32::try_from(self.len()).unwrap_or(END);
         let (arity, cells) = (self.arity, &self.cells);
         let other = |number: u32| &cells[number as usize * arity..][..arity];
+        for appended in self.all.len()..number as usize {
+            let appended = u32::try_from(appended).unwrap_or(END);
+            let hash = hash_of(other(appended));
+            let rehash = |&number: &u32| hash_of(other(number));
+            self.all.insert_unique(hash, appended, rehash);
+        }
         if self.all.len() == self.all.capacity() {
             // Fourfold, since each growth puts every row in its place anew.
             let more = self.all.len() * 3;
@@ -317,6 +347,18 @@ mod tests {
             assert!(!rows.insert(&row), "{arity}");
             assert_eq!(rows.len(), 1);
         }
+    }
+
+    #[test]
+    fn appended_rows_are_known_when_the_next_is_inserted() {
+        let mut rows = Rows::new(2);
+        rows.insert(&[1, 2]);
+        rows.append(&[3, 4, 5, 6]);
+        assert!(!rows.insert(&[5, 6]));
+        assert!(rows.insert(&[6, 5]));
+        rows.append(&[7, 8]);
+        assert!(!rows.insert(&[7, 8]) && !rows.insert(&[3, 4]));
+        assert_eq!(rows.len(), 5);
     }
 
     #[test]
