@@ -1,6 +1,6 @@
 //! Copies against a slow twin that lists what both stores reach.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use futures::executor::block_on;
@@ -11,9 +11,8 @@ use crate::conn::{Connection, Purge};
 use crate::datom::Datom;
 use crate::environment::Seeded;
 use crate::gc::{GcOptions, Retention, gc_in, leaf_of};
-use crate::id::{Location, NodeId};
+use crate::id::NodeId;
 use crate::index::{Index, Range};
-use crate::node::Leaf;
 use crate::store::simulated::Simulation;
 use crate::tree::Root;
 use crate::tx::TxData;
@@ -360,7 +359,7 @@ async fn branches_that_have_parted_are_refused_and_the_message_says_what_to_do()
     copied(&from, &to.store(), &options, 4).await.unwrap();
     let theirs = Db::open(&to.store(), &name("theirs")).await.unwrap();
     copy.sync().await.unwrap();
-    copy.merge(&theirs, crate::MergeStrategy::Theirs)
+    copy.merge(&theirs, &crate::MergeStrategy::Theirs)
         .await
         .unwrap();
     assert_eq!(
