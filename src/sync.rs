@@ -500,7 +500,6 @@ impl Run<'_> {
             generation: target.generation,
             gc_epoch,
             schema: Some(inner.checkpoint_schema.as_ref().clone()),
-            log: copy.tail(&inner.head.log).await?,
             ..Head::clone(&inner.head)
         };
         if let Some(old) = old {

@@ -105,21 +105,6 @@ impl NodeWriter {
         from: &Loader,
         place: impl Fn(&Large) -> Option<Location>,
     ) -> Result<(NodeId, Location)> {
-        let leaf = self.copy_bodies(leaf, from, place).await?;
-        self.write(Node::Leaf(leaf)).await
-    }
-
-    /// What [`NodeWriter::copy`] would write: the leaf with the places of its bodies.
-    ///
-    /// # Errors
-    ///
-    /// As [`NodeWriter::copy`].
-    pub async fn copy_bodies(
-        &mut self,
-        leaf: &Leaf,
-        from: &Loader,
-        place: impl Fn(&Large) -> Option<Location>,
-    ) -> Result<Leaf> {
         let mut larges = leaf.larges();
         larges.retain(|large| place(large).is_none() && !self.bodies.contains_key(&large.hash));
         from.resolve_larges(larges).await?;
@@ -127,7 +112,7 @@ impl NodeWriter {
             Some(place) => unread(large, Some(place)),
             None => forgotten(large),
         });
-        self.write_bodies(&leaf).await
+        self.write(Node::Leaf(leaf)).await
     }
 
     /// Puts what has not been put yet.

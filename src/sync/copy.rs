@@ -143,32 +143,6 @@ impl<'a> Copy<'a> {
             .collect()
     }
 
-    /// Copies the bodies that datoms of a tail lead to; says the datoms with the places of the target.
-    pub(super) async fn tail(&mut self, log: &[Datom]) -> Result<Vec<Datom>> {
-        let placed = |datom: &Datom| {
-            !Leaf::from_datoms([datom])
-                .larges()
-                .iter()
-                .all(|large| large.location.is_none())
-        };
-        let mut moved = Vec::with_capacity(log.len());
-        for datom in log {
-            if !matches!(datom.v, Value::Tuple(_)) || !placed(datom) {
-                moved.push(datom.clone());
-                continue;
-            }
-            let leaf = Leaf::from_datoms([datom]);
-            self.find_bodies(&leaf).await?;
-            let bodies = &self.bodies;
-            let leaf = self
-                .writer
-                .copy_bodies(&leaf, self.source, |large| bodies.get(&large.hash).copied())
-                .await?;
-            moved.push(leaf.datom(0));
-        }
-        Ok(moved)
-    }
-
     /// Puts what has not been put; says the notes that are to go once the head is in place.
     pub(super) async fn finish(mut self) -> Result<Vec<PackId>> {
         (self.told)(self.travelled);

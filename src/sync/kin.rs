@@ -15,7 +15,7 @@ pub(super) enum Past {
     Whole,
 }
 
-/// What the target lacks of the source; `None` if it lacks nothing.
+/// What the target lacks of the source; `None` if it lacks nothing, also because it has merged it.
 ///
 /// Reads at most one record of each while neither was purged.
 ///
@@ -49,7 +49,26 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
             )));
         }
     } else if theirs.commit_hash(our.t).await? != Some(our.hash) {
-        return Err(parted(ours, theirs).await?);
+        let Some(kinship) = Kinship::between(ours, theirs).await? else {
+            return Err(Error::invalid(format!(
+                "{} and {} have no commit in common",
+                of(ours),
+                of(theirs)
+            )));
+        };
+        if kinship.contained(our.t) >= their.t && !purged_less {
+            return Ok(None);
+        }
+        return Err(Error::invalid(format!(
+            "{} and {} have parted after t={}: bring {} to another branch name of {}, and merge that into \
+             branch {}",
+            of(ours),
+            of(theirs),
+            kinship.fork,
+            of(theirs),
+            ours.store().location(),
+            ours.branch()
+        )));
     }
     let unpurged = ours.0.head.purges == 0 && theirs.0.head.purges == 0;
     if unpurged || same_log(ours, theirs).await? {
@@ -82,26 +101,6 @@ async fn same_log(ours: &Db, theirs: &Db) -> Result<bool> {
         .first()
         .and_then(|record| record.checkpoint.as_ref());
     Ok(then.is_some_and(|then| then.covered == our.covered && then.tree(TreeName::Log).id() == id))
-}
-
-async fn parted(ours: &Db, theirs: &Db) -> Result<Error> {
-    let Some(kinship) = Kinship::between(ours, theirs).await? else {
-        return Ok(Error::invalid(format!(
-            "{} and {} have no commit in common",
-            of(ours),
-            of(theirs)
-        )));
-    };
-    Ok(Error::invalid(format!(
-        "{} and {} have parted after t={}: bring {} to another branch name of {}, merge that into branch {}, \
-         and bring the merge back",
-        of(ours),
-        of(theirs),
-        kinship.fork,
-        of(theirs),
-        ours.store().location(),
-        ours.branch()
-    )))
 }
 
 /// A branch, as messages name it.

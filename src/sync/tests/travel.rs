@@ -94,38 +94,6 @@ async fn bodies_that_are_there_do_not_travel_again() {
 }
 
 #[tokio::test]
-async fn large_values_within_tuples_arrive() {
-    let source = Source::begin(22).await;
-    source
-        .say(
-            "[{:db/ident :n/pair :db/valueType :db.type/tuple :db/cardinality :db.cardinality/one
-               :db/tupleAttrs [:n/id :n/text]}]",
-        )
-        .await;
-    for n in 0..30 {
-        source
-            .say(&format!("[{{:n/id {n} :n/text \"{n:x>2000}\"}}]"))
-            .await;
-        if n % 4 == 0 {
-            source.connection.checkpoint().await.unwrap();
-        }
-    }
-    let (from, to) = (source.store(), Store::memory());
-    fetched(&from, &to, 1).await;
-    alike(&source.db().await, &opened(&to).await, 3).await;
-    source
-        .say("[{:n/id 0 :n/text \"short\"} [:db/retractEntity [:n/id 5]]]")
-        .await;
-    fetched(&from, &to, 2).await;
-    alike(&source.db().await, &opened(&to).await, 3).await;
-    let copy = Connection::open_in(&to, main(), Seeded::new(220))
-        .await
-        .unwrap();
-    copy.checkpoint().await.unwrap();
-    opened(&to).await.verify().await.unwrap();
-}
-
-#[tokio::test]
 async fn a_target_with_checkpoints_of_its_own_keeps_them() {
     let mut source = Source::begin(23).await;
     let (from, to) = (source.store(), Store::memory());
