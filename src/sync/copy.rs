@@ -144,8 +144,7 @@ impl<'a> Copy<'a> {
     }
 
     /// Puts what has not been put; says the notes that are to go once the head is in place.
-    pub(super) async fn finish(mut self) -> Result<Vec<PackId>> {
-        (self.told)(self.travelled);
+    pub(super) async fn finish(self) -> Result<Vec<PackId>> {
         self.writer.finish().await?;
         let own = self.noted.then_some(self.id);
         Ok(self.resumed.into_iter().chain(own).collect())
@@ -301,7 +300,6 @@ impl<'a> Copy<'a> {
             }
             self.leaf(&wanted.place, &leaf).await?;
         }
-        (self.told)(self.travelled);
         Ok(())
     }
 
@@ -363,6 +361,7 @@ impl<'a> Copy<'a> {
         self.placed.insert(id, copied.1);
         self.travelled.nodes += 1;
         self.travelled.bytes += bytes;
+        (self.told)(self.travelled);
         Ok(())
     }
 
