@@ -15,6 +15,7 @@ mod demo;
 mod diff;
 mod entity;
 mod fact;
+mod fetch;
 mod gc;
 mod history;
 mod log;
@@ -70,6 +71,8 @@ and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, s
   datomfusion diff ./sales t=3                         what has changed since
   datomfusion branch ./sales dev                       a branch, which is './sales#dev'
   datomfusion merge ./sales dev                        its changes, as one transaction
+  datomfusion fetch s3://team/sales ./sales            a copy, and later what is new
+  datomfusion push ./sales s3://team/sales             the other way; --follow keeps it so
   datomfusion gc ./sales --dry-run                     what could go, and how much it is
   datomfusion purge ./sales --entity '[:customer/id 1]'";
 
@@ -97,6 +100,10 @@ enum Verb {
     Branch(branch::Branch),
     /// Merge a branch into another.
     Merge(merge::Merge),
+    /// Bring a branch of one store up to that of another, or make it.
+    Fetch(fetch::Fetch),
+    /// The same, for those who think of the other end: FROM is here, TO is there.
+    Push(fetch::Fetch),
     /// Prove that a database is whole.
     Verify(verify::Verify),
     /// Find what no branch needs any more, and delete what was found so before the grace.
@@ -130,6 +137,7 @@ pub fn main() -> ExitCode {
         Verb::Diff(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Branch(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Merge(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Fetch(verb) | Verb::Push(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Verify(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Gc(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Purge(verb) => interruptible(&runtime, verb.run(stdout())),

@@ -7,10 +7,10 @@
 //! **Invariant.** [`Connection::db`] never goes back: each value it hands out is at least as new as the
 //! one before, and as the newest commit made through this connection.
 
-mod branch;
+pub(crate) mod branch;
 mod listen;
-mod log;
-mod merge;
+pub(crate) mod log;
+pub(crate) mod merge;
 mod purge;
 mod writer;
 
@@ -200,7 +200,7 @@ impl fmt::Debug for Connection {
 }
 
 /// A writer of nodes into packs with new names.
-fn node_writer(loader: &Arc<Loader>, environment: &Arc<dyn Environment>) -> NodeWriter {
+pub(crate) fn node_writer(loader: &Arc<Loader>, environment: &Arc<dyn Environment>) -> NodeWriter {
     let environment = Arc::clone(environment);
     let names = Box::new(move || PackId(environment.random()));
     NodeWriter::new(Arc::clone(loader), names)

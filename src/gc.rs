@@ -59,6 +59,7 @@ use crate::error::{Error, Result};
 use crate::id::{BranchName, Location, PackId};
 use crate::node::{Leaf, Loader, Node, NodeWriter};
 use crate::store::{CasOutcome, HeadVersion, PackInfo, Store};
+use crate::sync::note::{Note, packs_of};
 use crate::tree::{self, Root};
 
 /// How often a swap is tried anew before the run gives up; each time, a writer got ahead.
@@ -70,7 +71,8 @@ pub struct GcOptions {
     /// Which checkpoints stay.
     pub retention: Retention,
     /// How long whoever has opened a branch may go on reading what he found: an hour unless it is said.
-    /// A copy that is under way must have its head in place within it, too. Zero deletes at once what is
+    /// A copy that is under way and fits in one pack must have its head in place within it, too; longer ones
+    /// are left alone for a week. Zero deletes at once what is
     /// dead, which is right only where meanwhile nobody reads, branches off or copies anything in.
     pub grace: Duration,
     /// Changes nothing and says what would happen, by the clock of this machine. Old nodes of the tree of
@@ -191,6 +193,8 @@ struct Run<'a> {
     /// The epoch that the run gives to every head.
     epoch: u64,
     verdicts: Vec<Verdict>,
+    /// Packs of copies under way.
+    copied: HashSet<PackId>,
     packs: Vec<PackInfo>,
     lines: BTreeMap<BranchName, Line>,
     report: GcReport,
@@ -225,12 +229,26 @@ impl<'a> Run<'a> {
                 }
             },
         };
-        let mut verdicts = Vec::new();
+        let (mut verdicts, mut copies) = (Vec::new(), Vec::new());
         for note in notes.iter().filter(|note| Some(note.id) != mark) {
-            if let Some(body) = store.read_note(note.id).await? {
+            let Some(body) = store.read_note(note.id).await? else {
+                continue;
+            };
+            let kept = i64::try_from(Note::KEPT.as_millis()).unwrap_or(i64::MAX);
+            if Note::decode(&body).is_some() && note.modified.saturating_add(kept) > now {
+                copies.push(note.id);
+            } else {
                 verdicts.push(Verdict::decode(note, &body));
             }
         }
+        // After the notes: what a copy puts that begins now is younger than this run.
+        let packs = store.list_packs().await?;
+        let there: HashSet<PackId> = packs.iter().map(|pack| pack.id).collect();
+        let copied = copies.into_iter().flat_map(|note| {
+            let there = &there;
+            packs_of(note).take_while(move |pack| there.contains(pack))
+        });
+        let copied = copied.collect();
         Ok(Self {
             store,
             options,
@@ -239,7 +257,8 @@ impl<'a> Run<'a> {
             mark,
             epoch: epoch + 1,
             verdicts,
-            packs: store.list_packs().await?,
+            copied,
+            packs,
             lines: BTreeMap::new(),
             report: GcReport::default(),
             environment,
@@ -378,13 +397,13 @@ impl<'a> Run<'a> {
     }
 
     /// The packs that are dead, and those that are half-dead. What is as young as the run is neither:
-    /// somebody may be about to write a head that names it.
+    /// somebody may be about to write a head that names it. So is a copy under way.
     fn sort(&mut self, reachable: &Reachable) -> (Vec<PackInfo>, Vec<PackInfo>) {
         let pinned: HashSet<PackId> = self.tail_bodies().iter().map(|place| place.pack).collect();
         let (mut dead, mut half) = (Vec::new(), Vec::new());
         for pack in &self.packs {
             self.report.packs.add(pack);
-            if pack.modified >= self.now {
+            if pack.modified >= self.now || self.copied.contains(&pack.id) {
                 continue;
             }
             let live = reachable.bytes_in(pack.id);
@@ -513,7 +532,7 @@ fn busy(branch: &BranchName) -> Error {
 }
 
 /// A node that must be a leaf.
-fn leaf_of(node: Node, root: &Root) -> Result<Leaf> {
+pub(crate) fn leaf_of(node: Node, root: &Root) -> Result<Leaf> {
     match node {
         Node::Leaf(leaf) => Ok(leaf),
         Node::Inner(_) => Err(Error::corrupt(

@@ -29,6 +29,7 @@ mod provider;
 mod query;
 mod schema;
 mod store;
+mod sync;
 mod tree;
 mod tx;
 mod value;
@@ -70,6 +71,9 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
+#[cfg(not(target_family = "wasm"))]
+pub use sync::sync;
+pub use sync::{SyncOptions, SyncOutcome, SyncReport, follow, sync_in, sync_watched};
 pub use tree::{Difference, Size};
 pub use tx::{Import, TempId, TransactionFunctions, TxData, TxReport};
 pub use value::{Large, Value, ValueType};

@@ -150,6 +150,14 @@ impl Store {
         self.0.read_only
     }
 
+    /// The same storage as one that can only be read, as a web server would serve it.
+    #[cfg(test)]
+    pub(crate) fn served(&self) -> Self {
+        let (objects, heads) = (Arc::clone(&self.0.objects), Arc::clone(&self.0.heads));
+        let location = format!("served:{}", self.0.location);
+        Self::assemble(objects, self.0.prefix.clone(), heads, location, true)
+    }
+
     /// What has been asked of the storage through this handle and its clones.
     pub fn requests(&self) -> Requests {
         self.0.counters.snapshot()

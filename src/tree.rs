@@ -32,7 +32,7 @@ mod verify;
 pub use build::{Builder, build, build_stream};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{Change, Edited, edit};
-pub use lookup::{count, first, get, last, rank, select, split};
+pub use lookup::{count, covering, first, get, last, rank, select, split};
 pub use scan::{Direction, LeafSlice, Scan, scan};
 pub use size::{Size, paths, size};
 pub use verify::{Fault, Report, verify, verify_watched};

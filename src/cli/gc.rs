@@ -114,7 +114,7 @@ fn write_report(report: &GcReport, out: &mut impl Write) -> Result<(), Failure> 
 }
 
 /// Reads `90s`, `15m`, `2h` or `1d`.
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     let unknown = || format!("{text:?} is no duration; write 90s, 15m, 2h or 1d");
     let unit = text.chars().next_back().ok_or_else(unknown)?;
     let seconds: u64 = match unit {

@@ -439,7 +439,7 @@ pub(super) async fn stand_at(
 }
 
 /// The bytes of a head. One that would be too large is given trees with its tail in them.
-pub(super) async fn encoded(
+pub(crate) async fn encoded(
     loader: &Arc<Loader>,
     head: &mut Head,
     environment: &Arc<dyn Environment>,

@@ -243,37 +243,37 @@ pub fn commit_graph(dbs: &[Db]) -> BoxStream<'static, Result<Commit>> {
 type Line = (BoxStream<'static, Result<Commit>>, VecDeque<Commit>);
 
 /// How two chains of commits hang together.
-pub(super) struct Kinship {
+pub(crate) struct Kinship {
     /// The newest commit of their common beginning.
-    pub(super) fork: u64,
+    pub(crate) fork: u64,
     /// What ours has merged of theirs since, oldest first.
-    pub(super) into_ours: Vec<Joint>,
+    pub(crate) into_ours: Vec<Joint>,
     /// What theirs has merged of ours since, oldest first.
-    pub(super) into_theirs: Vec<Joint>,
+    pub(crate) into_theirs: Vec<Joint>,
 }
 
 /// A merge between two chains.
-pub(super) struct Joint {
+pub(crate) struct Joint {
     /// The merge, on the chain that took it.
-    pub(super) at: u64,
+    pub(crate) at: u64,
     /// What was merged, on the other chain.
-    pub(super) of: u64,
+    pub(crate) of: u64,
     /// The entities that it brought, as the other chain calls them and as the taker does.
-    pub(super) renumbered: Vec<Renumbered>,
+    pub(crate) renumbered: Vec<Renumbered>,
     /// Where the taker stayed as it was although the other chain differs.
-    pub(super) kept: Vec<(Entid, Entid)>,
+    pub(crate) kept: Vec<(Entid, Entid)>,
 }
 
 /// A common ancestor, by a chain that has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Base {
+pub(crate) enum Base {
     Ours(u64),
     Theirs(u64),
 }
 
 impl Kinship {
     /// Finds out how two values hang together; `None` if they have nothing in common.
-    pub(super) async fn between(ours: &Db, theirs: &Db) -> Result<Option<Self>> {
+    pub(crate) async fn between(ours: &Db, theirs: &Db) -> Result<Option<Self>> {
         let (our_t, their_t) = (ours.commit_id().await?.t, theirs.commit_id().await?.t);
         if ours.commit_hash(0).await? != theirs.commit_hash(0).await? {
             return Ok(None);
@@ -298,7 +298,7 @@ impl Kinship {
     }
 
     /// The newest common ancestor.
-    pub(super) fn base(&self) -> Base {
+    pub(crate) fn base(&self) -> Base {
         let theirs = self.into_ours.iter().max_by_key(|joint| joint.of);
         let ours = self.into_theirs.iter().max_by_key(|joint| joint.of);
         match (theirs, ours) {
@@ -312,7 +312,7 @@ impl Kinship {
     }
 
     /// Up to where their chain is contained in our chain's `t`.
-    pub(super) fn contained(&self, t: u64) -> u64 {
+    pub(crate) fn contained(&self, t: u64) -> u64 {
         let merged = self.into_ours.iter().filter(|joint| joint.at <= t);
         merged.map(|joint| joint.of).max().unwrap_or(self.fork)
     }

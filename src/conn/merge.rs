@@ -274,7 +274,7 @@ impl Connection {
 /// Whether theirs holds what ours has purged from the commits up to `fork`, which they share.
 ///
 /// Reads nothing on a branch whose past was never purged; otherwise the records of these commits.
-async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
+pub(crate) async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
     if ours.0.head.purges == 0 {
         return Ok(false);
     }

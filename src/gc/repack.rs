@@ -197,7 +197,9 @@ impl Moved<'_> {
         }
         let (_, to) = hands
             .writer
-            .copy(&leaf, |pack| going.contains(&pack))
+            .copy(&leaf, hands.loader, |large| {
+                large.location.filter(|at| !going.contains(&at.pack))
+            })
             .await?;
         self.written.insert(root.id, to);
         Ok(to)

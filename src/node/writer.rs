@@ -20,6 +20,7 @@ use crate::value::Large;
 pub struct NodeWriter {
     loader: Arc<Loader>,
     new_pack: Box<dyn FnMut() -> PackId + Send>,
+    pack_bytes: u64,
     open: Option<PackWriter>,
     /// The bodies that this writer has written.
     bodies: HashMap<NodeId, Location>,
@@ -48,6 +49,7 @@ impl NodeWriter {
         Self {
             loader,
             new_pack,
+            pack_bytes: Self::PACK_BYTES,
             open: None,
             bodies: HashMap::new(),
             written: Written::default(),
@@ -75,7 +77,24 @@ impl NodeWriter {
         Ok((encoded.id, location))
     }
 
-    /// Writes a leaf once more. Bodies that lie in packs that are to go are read and written, too.
+    /// This writer, putting a pack once it is so long, in bytes.
+    #[must_use]
+    pub fn with_pack_bytes(self, pack_bytes: u64) -> Self {
+        Self { pack_bytes, ..self }
+    }
+
+    /// Bytes that were written and not put.
+    pub fn pending_bytes(&self) -> u64 {
+        self.open.as_ref().map_or(0, |open| open.len() as u64)
+    }
+
+    /// What has been written so far.
+    pub fn written(&self) -> &Written {
+        &self.written
+    }
+
+    /// Writes a leaf once more. Its bodies lie where `place` says; those that it does not know are read
+    /// through `from`, which the leaf was read through, and written, too.
     ///
     /// # Errors
     ///
@@ -83,23 +102,15 @@ impl NodeWriter {
     pub async fn copy(
         &mut self,
         leaf: &Leaf,
-        goes: impl Fn(PackId) -> bool,
+        from: &Loader,
+        place: impl Fn(&Large) -> Option<Location>,
     ) -> Result<(NodeId, Location)> {
-        let moved = |large: &Large| large.location.is_some_and(|place| goes(place.pack));
-        let unwritten =
-            |large: &&&Arc<Large>| moved(large) && !self.bodies.contains_key(&large.hash);
-        let larges: Vec<_> = leaf
-            .larges()
-            .into_iter()
-            .filter(|large| unwritten(&large))
-            .collect();
-        self.loader.resolve_larges(larges).await?;
-        let leaf = leaf.map_large(|large| {
-            if moved(large) {
-                forgotten(large)
-            } else {
-                Arc::clone(large)
-            }
+        let mut larges = leaf.larges();
+        larges.retain(|large| place(large).is_none() && !self.bodies.contains_key(&large.hash));
+        from.resolve_larges(larges).await?;
+        let leaf = leaf.map_large(|large| match place(large) {
+            Some(place) => unread(large, Some(place)),
+            None => forgotten(large),
         });
         self.write(Node::Leaf(leaf)).await
     }
@@ -152,7 +163,7 @@ impl NodeWriter {
         let new_pack = &mut self.new_pack;
         let open = self.open.get_or_insert_with(|| PackWriter::new(new_pack()));
         let location = open.append(kind, level, hash, frame);
-        if open.len() as u64 >= Self::PACK_BYTES {
+        if open.len() as u64 >= self.pack_bytes {
             self.put().await?;
         }
         Ok(location)

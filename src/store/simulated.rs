@@ -28,7 +28,11 @@ pub(crate) struct Simulation {
     /// Milliseconds since the epoch.
     clock: AtomicI64,
     written: Mutex<BTreeMap<Path, i64>>,
+    /// Tells storages apart.
+    number: u64,
 }
+
+static SIMULATIONS: AtomicU64 = AtomicU64::new(0);
 
 /// When a handle stops.
 #[derive(Debug, Default)]
@@ -62,6 +66,7 @@ impl Simulation {
             heads: MemoryHeads::default(),
             clock: 1_577_836_800_000.into(),
             written: Mutex::default(),
+            number: SIMULATIONS.fetch_add(1, Ordering::SeqCst),
         })
     }
 
@@ -81,7 +86,8 @@ impl Simulation {
             simulation: Arc::clone(self),
             fuse: Arc::clone(&fuse),
         };
-        let store = Store::new(Arc::new(handle.clone()), Arc::new(handle), "simulated:");
+        let location = format!("simulated:{}", self.number);
+        let store = Store::new(Arc::new(handle.clone()), Arc::new(handle), location);
         (store, fuse)
     }
 

@@ -4,6 +4,7 @@
 //! ranks, and a rank needs the path to one datom and nothing beside it. Planners ask for many counts.
 
 use std::cmp::Ordering;
+use std::collections::HashMap;
 
 use super::scan::{Direction, Scan};
 use super::{InnerNode, Root, Tree, load_leaf};
@@ -89,6 +90,49 @@ pub async fn get(loader: &Loader, tree: &Tree, key: &Datom) -> Result<Option<Dat
     let leaf = load_leaf(loader, &place).await?;
     let at = leaf.lower_bound(order, key);
     Ok((at < leaf.len() && leaf.compare(at, order, key).is_eq()).then(|| leaf.datom(at)))
+}
+
+/// Finds the nodes of a level that hold these keys, or would; `None` for a key behind everything, and where
+/// the tree has no such level.
+///
+/// Reads the nodes above them, each once, those of a level together.
+///
+/// # Errors
+///
+/// Those of [`count`].
+pub async fn covering(
+    loader: &Loader,
+    tree: &Tree,
+    level: u8,
+    keys: &[Datom],
+) -> Result<Vec<Option<Root>>> {
+    let order = tree.name.order();
+    let root = tree.root.filter(|root| root.level >= level);
+    let mut places = vec![root; keys.len()];
+    for above in (level + 1..=root.map_or(level, |root| root.level)).rev() {
+        let mut wanted: Vec<Root> = places.iter().copied().flatten().collect();
+        wanted.sort_unstable_by_key(|place| place.id);
+        wanted.dedup_by_key(|place| place.id);
+        let ids: Vec<_> = wanted
+            .iter()
+            .map(|place| (place.id, place.location))
+            .collect();
+        let nodes = loader.load_many(&ids).await?;
+        let nodes: HashMap<_, _> = nodes
+            .into_iter()
+            .zip(&wanted)
+            .map(|(node, place)| Ok((place.id, InnerNode::try_new(node, place)?)))
+            .collect::<Result<_>>()?;
+        debug_assert!(wanted.iter().all(|place| place.level == above));
+        for (place, key) in places.iter_mut().zip(keys) {
+            *place = place.and_then(|at| {
+                let node = &nodes[&at.id];
+                let at = node.position(order, key);
+                (at < node.len()).then(|| node.place(at))
+            });
+        }
+    }
+    Ok(places)
 }
 
 /// Returns the first datom of a range. Reads one path, and a neighbour if the range begins behind it.

@@ -26,7 +26,7 @@ const FLOORS: [(&str, &[&str]); 9] = [
     ("order", &["tree"]),
     ("value", &["db"]),
     ("change", &["tx"]),
-    ("history", &["conn", "gc"]),
+    ("history", &["conn", "gc", "sync"]),
     ("host", &["provider", "catalog", "federation", "query"]),
     ("doors", &["cli", "fuzz", "bench"]),
 ];
