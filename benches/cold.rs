@@ -21,6 +21,7 @@ use datomfusion::{
     Value, edn::Keyword,
 };
 use futures::TryStreamExt;
+use object_store::ObjectStore;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 
@@ -32,12 +33,12 @@ const DELAY: Duration = Duration::from_millis(30);
 /// Small transactions after the import, of ten datoms each.
 const TRANSACTIONS: u64 = 1_100;
 
-fn store(objects: Arc<dyn object_store::ObjectStore>) -> Store {
-    Store::from_object_store(objects, Path::from("db"), "slow")
+fn store(objects: impl ObjectStore) -> Store {
+    Store::from_object_store(Arc::new(objects), Path::from("db"), "slow")
 }
 
 async fn database(objects: &Arc<InMemory>, datoms: u64) -> Db {
-    let connection = filled(&store(objects.clone()), datoms).await;
+    let connection = filled(&store(Arc::clone(objects)), datoms).await;
     let mut random = Random(11);
     for n in 0..TRANSACTIONS {
         let text = if n % 2 == 0 {
@@ -62,7 +63,7 @@ async fn measure(
     let mut line = String::new();
     for _ in 0..3 {
         let (latency, asked) = Latency::new(objects, DELAY);
-        let store = store(Arc::new(latency));
+        let store = store(latency);
         let start = Instant::now();
         let db = Db::open(&store, &BranchName::default()).await.unwrap();
         let rows = read(db).await;

@@ -37,7 +37,8 @@ impl Db {
         let past = if t + 1 >= self.0.checkpoint.covered {
             self.within_tail(t)
         } else {
-            self.before_checkpoint(t).await?
+            // Boxed: it does several things at once, and its callers hold it.
+            Box::pin(self.before_checkpoint(t)).await?
         };
         Ok(past.viewed(self.0.since, self.0.history))
     }

@@ -33,16 +33,15 @@ async fn people(store: &Store) -> Db {
             .unwrap();
     }
     connection.import(import).await.unwrap();
-    for n in 0..900 {
-        let text: String = (0..5)
-            .map(|k| {
-                format!(
-                    "{{:p/id {} :p/age {}}}",
-                    (n * 37 + k * 4001) % PEOPLE,
-                    n % 90
-                )
-            })
-            .collect();
+    for n in 0..900i64 {
+        let aged = |k: i64| {
+            format!(
+                "{{:p/id {} :p/age {}}}",
+                (n * 37 + k * 4001) % PEOPLE,
+                n % 90
+            )
+        };
+        let text = (0..5).map(aged).collect::<Vec<_>>().join(" ");
         // Some notes are large values, which lie out of line.
         let large = "large ".repeat(if n % 50 == 0 { 400 } else { 0 });
         let note = format!("{{:p/id {n} :p/note \"{large}{n}\"}}");
@@ -57,7 +56,8 @@ async fn counted<T>(
     read: impl AsyncFnOnce(Db) -> T,
 ) -> (T, u64, usize) {
     let (store, rounds): (_, Arc<Rounds>) = simulation.store_in_rounds();
-    rounds.of(async { read(cold(&store).await).await }).await
+    let read = Box::pin(async { read(cold(&store).await).await });
+    rounds.of(read).await
 }
 
 async fn entity(db: &Db, e: Entid) -> Vec<Datom> {
@@ -80,7 +80,7 @@ async fn readers_wait_for_the_heights_of_trees() {
     });
     let e = newest.entid(&by_id).await.unwrap().unwrap();
 
-    let (_, waited, _) = counted(&simulation, async |_| ()).await;
+    let ((), waited, _) = counted(&simulation, async |_| ()).await;
     assert_eq!(waited, 1, "opening reads the head");
 
     let (found, waited, _) = counted(&simulation, async |db| entity(&db, e).await).await;
