@@ -102,7 +102,8 @@ impl Connection {
 
     /// Commits an import: one transaction, whose trees are built in bulk.
     ///
-    /// Holds the facts in memory, several times over while they are sorted.
+    /// Holds the facts in memory, about ten times over while they are sorted: some 750 bytes a datom. Whoever
+    /// has many imports them in several transactions, which bounds it.
     ///
     /// # Errors
     ///

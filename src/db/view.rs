@@ -22,7 +22,8 @@ impl Db {
     ///
     /// A basis in the tail costs nothing to open. An older one reads the path to its record in the tree
     /// of commits, the path to its checkpoint's record (a path more for each time that retention dropped
-    /// the one it led to), and the log leaves between the two; it then scans at the cost of the present. Schema and idents are those of that time. Attributes with
+    /// the one it led to), and the log leaves between the two, as much of it at once as can be; it then
+    /// scans at the cost of the present. Schema and idents are those of that time. Attributes with
     /// `:db/noHistory` promise nothing here. Source: Datomic, *database filters*.
     ///
     /// # Errors

@@ -118,8 +118,14 @@ impl Scan {
                 }
             }
             let window = self.window();
-            if window.is_empty() {
-                return Ok(None);
+            match &window[..] {
+                [] => return Ok(None),
+                [only] => {
+                    let node = loader.load(only.id, only.location).await?;
+                    self.visit(node, only)?;
+                    continue;
+                }
+                _ => {}
             }
             let wanted: Vec<_> = window.iter().map(|at| (at.id, at.location)).collect();
             for (node, place) in loader.load_many(&wanted).await?.into_iter().zip(&window) {
