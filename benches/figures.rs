@@ -1,4 +1,5 @@
 //! The counts and rates of `benches/README.md`: `cargo bench --bench figures [-- DATOMS]`.
+//! With `writes` it measures writing only, with `memory` what an import of so many datoms holds.
 //!
 //! Counts are exact and the same on every machine; rates are of one run and say so.
 
@@ -285,6 +286,90 @@ async fn batch_rate(datoms: u64) {
     );
 }
 
+/// Single commits that are durable when they return, against writing and syncing as many bytes.
+async fn durable_commits() {
+    const COMMITS: u64 = 500;
+    let root = tempfile::tempdir().unwrap();
+    let store = Store::file(root.path()).unwrap();
+    let connection = filled(&store, 100_000).await;
+    let bare = |name: &str, body: &[u8], replaces: bool| {
+        let start = Instant::now();
+        let path = root.path().join(name);
+        let mut file = std::fs::File::create(&path).unwrap();
+        std::io::Write::write_all(&mut file, body).unwrap();
+        file.sync_all().unwrap();
+        if replaces {
+            std::fs::rename(&path, root.path().join("bare")).unwrap();
+            std::fs::File::open(root.path())
+                .unwrap()
+                .sync_all()
+                .unwrap();
+        }
+        start.elapsed().as_secs_f64() * 1e3
+    };
+    let (mut commits, mut synced, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
+    let mut bytes = 0;
+    for n in 0..COMMITS {
+        let data = TxData::parse(&appended(n)).unwrap();
+        let before = store.requests();
+        let start = Instant::now();
+        connection.transact(&data).await.unwrap();
+        commits.push(start.elapsed().as_secs_f64() * 1e3);
+        let written = (store.requests() - before).bytes_written;
+        bytes += written;
+        let body = vec![7; usize::try_from(written).unwrap()];
+        synced.push(bare("synced", &body, false));
+        replaced.push(bare("replaced", &body, true));
+    }
+    for times in [&mut commits, &mut synced, &mut replaced] {
+        times.sort_unstable_by(f64::total_cmp);
+    }
+    let at = |times: &[f64], percent: usize| times[times.len() * percent / 100];
+    println!(
+        "\n{COMMITS} durable commits of ten datoms, {:.1} KiB each, in turn with the same bytes written bare\n",
+        bytes as f64 / 1024.0 / COMMITS as f64
+    );
+    println!("| what | median ms | 90 % | 99 % |\n|---|---|---|---|");
+    for (what, times) in [
+        ("commit", &commits),
+        ("write, fsync", &synced),
+        ("write, fsync, rename, fsync of the directory", &replaced),
+    ] {
+        println!(
+            "| {what} | {:.2} | {:.2} | {:.2} |",
+            at(times, 50),
+            at(times, 90),
+            at(times, 99)
+        );
+    }
+}
+
+/// The most memory that this process has held, in bytes.
+fn memory_peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+    line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok())
+        .unwrap_or(0)
+        * 1024
+}
+
+/// What an import holds: to be run alone in a process.
+async fn import_memory(datoms: u64) {
+    let store = Store::memory();
+    let connection = empty(&store).await;
+    let before = memory_peak();
+    let import = people(&connection.db(), 0..datoms / FACTS);
+    let made = memory_peak();
+    connection.import(import).await.unwrap();
+    let done = memory_peak();
+    println!(
+        "import of {datoms} datoms: {} bytes a datom are held before it, {} at most during it, of which {} are packs in memory",
+        (made - before) / datoms,
+        (done - before) / datoms,
+        store.requests().bytes_written / datoms,
+    );
+}
+
 fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
@@ -296,6 +381,17 @@ fn main() {
         .into_iter()
         .filter(|n| *n <= most)
         .collect();
+    let only = |what: &str| std::env::args().any(|arg| arg == what);
+    if only("memory") {
+        return runtime.block_on(import_memory(most));
+    }
+    if only("writes") {
+        return runtime.block_on(async {
+            import_rate(1_000_000).await;
+            batch_rate(most).await;
+            durable_commits().await;
+        });
+    }
     runtime.block_on(async {
         println!("10-datom transactions\n");
         println!("| datoms | kind | PUTs/tx | KiB/tx | largest small commit KiB | checkpoints | PUTs of one | nodes written of one | nodes reused | path copying KiB/tx | ratio | stored bytes/datom | median ms of a small commit |");
@@ -310,5 +406,6 @@ fn main() {
         println!();
         import_rate(1_000_000).await;
         batch_rate(most).await;
+        durable_commits().await;
     });
 }

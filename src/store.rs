@@ -26,6 +26,7 @@ use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result, StoreFailure};
 use crate::id::{BranchName, Location, PackId};
@@ -48,8 +49,10 @@ pub use self::pack::{Footer, FooterEntry, FrameKind, PackWriter, read_footer};
 use self::requests::Counters;
 pub use self::requests::Requests;
 
-/// Requests that [`Store::read_many`] has under way at once.
-const PARALLEL_MAX: usize = 8;
+/// Requests that one [`Store::read_many`] has under way at once.
+const PARALLEL_MAX: usize = 32;
+/// Reads of packs that a store has under way at once, for all its callers.
+const READS_MAX: usize = 64;
 
 /// A place that holds databases: immutable packs and one head per branch.
 ///
@@ -64,6 +67,8 @@ struct Inner {
     location: String,
     read_only: bool,
     counters: Counters,
+    /// A permit for each read of a pack that may be under way. Nobody who holds one waits for another.
+    reads: Semaphore,
 }
 
 impl Store {
@@ -131,6 +136,7 @@ impl Store {
             location,
             read_only,
             counters,
+            reads: Semaphore::new(READS_MAX),
         }))
     }
 
@@ -274,7 +280,8 @@ impl Store {
     /// Reads frames, in the order of `locations`, with as few requests as is sensible.
     ///
     /// Frames that lie close together come in one request and share its buffer, so that a small frame
-    /// that is kept keeps up to 16 MiB: decode it, or copy it.
+    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once, and 64
+    /// for all callers of this store.
     ///
     /// # Errors
     ///
@@ -289,7 +296,7 @@ impl Store {
                     Ok::<_, Error>((bytes, fetch.frames))
                 }
             })
-            .buffered(PARALLEL_MAX);
+            .buffer_unordered(PARALLEL_MAX);
         while let Some((bytes, wanted)) = answers.try_next().await? {
             for (index, range) in wanted {
                 frames[index] = bytes.slice(range);
@@ -413,6 +420,8 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
+        // A semaphore that is never closed always has a permit in the end.
+        let _permit = self.0.reads.acquire().await;
         let key = layout::pack_key(&self.0.prefix, pack);
         let bytes = match self
             .get(&key, GetOptions::new().with_range(Some(range.clone())))

@@ -198,20 +198,6 @@ async fn load_leaf(loader: &Loader, place: &Root) -> Result<Arc<Leaf>> {
     leaf_of(&*loader.load(place.id, place.location).await?, place)
 }
 
-/// Loads leaves, together.
-async fn load_leaves(loader: &Loader, places: &[Root]) -> Result<Vec<Arc<Leaf>>> {
-    let wanted: Vec<_> = places
-        .iter()
-        .map(|place| (place.id, place.location))
-        .collect();
-    let nodes = loader.load_many(&wanted).await?;
-    nodes
-        .iter()
-        .zip(places)
-        .map(|(node, place)| leaf_of(node, place))
-        .collect()
-}
-
 fn leaf_of(node: &Node, place: &Root) -> Result<Arc<Leaf>> {
     check(node, place)?;
     match node {

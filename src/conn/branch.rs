@@ -452,7 +452,7 @@ pub(crate) async fn encoded(
     let mut writer = node_writer(loader, environment);
     *head = Head {
         deleted,
-        ..checkpoint(&db, &mut writer).await?
+        ..checkpoint(&db, &[], &mut writer).await?
     };
     writer.finish().await?;
     head.encode()

@@ -22,10 +22,13 @@ use crate::tree::{self, Change, Tree};
 
 /// Merges the whole tail of `db` into its trees and returns the head that then stands for it.
 ///
-/// `db` is a value whose `head` lists all its commits as pending. Nodes go to `writer`; the caller
-/// finishes it before it swaps the head.
-pub(crate) async fn checkpoint(db: &Db, writer: &mut NodeWriter) -> Result<Head> {
-    let head = &db.0.head;
+/// `db` is a value whose `head` lists all its commits as pending, and `digests` are those of the last of
+/// them, as far as they are known. Nodes go to `writer`; the caller finishes it before it swaps the head.
+pub(crate) async fn checkpoint(
+    db: &Db,
+    digests: &[[u8; 32]],
+    writer: &mut NodeWriter,
+) -> Result<Head> {
     let trees = merge_tail(db, writer).await?;
     let schema = if db.0.schema.facts().eq(db.0.checkpoint_schema.facts()) {
         db.0.checkpoint.schema
@@ -46,16 +49,14 @@ pub(crate) async fn checkpoint(db: &Db, writer: &mut NodeWriter) -> Result<Head>
             .collect(),
         next_entid: db.0.next_entid,
     };
-    let (commits, commit) = record_commits(db, &checkpoint, writer).await?;
+    let (commits, commit) = record_commits(db, &checkpoint, digests, writer).await?;
     Ok(Head {
         checkpoint,
         checkpoint_commit: commit,
         checkpoint_instant: db.0.instant,
         commits,
         schema: Some(Schema::clone(&db.0.schema)),
-        pending: Vec::new(),
-        log: Vec::new(),
-        ..Head::clone(head)
+        ..db.0.head.without_tail()
     })
 }
 
@@ -63,13 +64,20 @@ pub(crate) async fn checkpoint(db: &Db, writer: &mut NodeWriter) -> Result<Head>
 async fn record_commits(
     db: &Db,
     checkpoint: &Checkpoint,
+    digests: &[[u8; 32]],
     writer: &mut NodeWriter,
 ) -> Result<(Tree, CommitHash)> {
     let head = &db.0.head;
     let mut parent = head.checkpoint_commit;
     let mut changes = Vec::with_capacity(head.pending.len());
-    for pending in &head.pending {
-        let digest = pending.digest(head.log_of(pending.t));
+    let unknown = head.pending.len().saturating_sub(digests.len());
+    for (at, pending) in head.pending.iter().enumerate() {
+        // Each datom is hashed for it, so it is taken from whoever has it.
+        let digest = match at.checked_sub(unknown) {
+            Some(known) => digests[known],
+            None => pending.digest(head.log_of(pending.t)),
+        };
+        debug_assert_eq!(digest, pending.digest(head.log_of(pending.t)));
         let last = pending.t == db.0.t;
         let record = CommitRecord {
             hash: pending.hash(parent, &digest),

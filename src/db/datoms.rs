@@ -3,6 +3,7 @@
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::Db;
+use super::merge::{gathered, resolved};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range, TreeName};
@@ -43,19 +44,10 @@ impl Db {
 
     /// The datoms of a range in index order, large values with their bodies.
     pub(crate) fn stream(&self, index: Index, range: Range) -> BoxStream<'static, Result<Datom>> {
-        let loader = std::sync::Arc::clone(self.loader());
-        self.scan(index, range)
-            .and_then(move |slice| {
-                let loader = std::sync::Arc::clone(&loader);
-                async move {
-                    loader.resolve(&slice.leaf, slice.rows.clone()).await?;
-                    let datoms: Vec<_> = slice
-                        .rows
-                        .clone()
-                        .map(|row| Ok(slice.leaf.datom(row)))
-                        .collect();
-                    Ok(stream::iter(datoms))
-                }
+        resolved(self.loader(), self.scan(index, range))
+            .map_ok(|slice| {
+                let datoms: Vec<_> = slice.rows.map(|row| Ok(slice.leaf.datom(row))).collect();
+                stream::iter(datoms)
             })
             .try_flatten()
             .boxed()
@@ -63,15 +55,7 @@ impl Db {
 
     /// [`Db::stream`] to its end.
     pub(crate) async fn collect(&self, index: Index, range: &Range) -> Result<Vec<Datom>> {
-        let mut slices = self.scan(index, range.clone());
-        let mut datoms = Vec::new();
-        while let Some(slice) = slices.try_next().await? {
-            self.loader()
-                .resolve(&slice.leaf, slice.rows.clone())
-                .await?;
-            datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
-        }
-        Ok(datoms)
+        gathered(self.loader(), self.scan(index, range.clone())).await
     }
 
     /// The first datom of a range. A large value may lack its body.

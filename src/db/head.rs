@@ -65,6 +65,27 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    /// This head without what waits in it, which is not copied either.
+    pub(crate) fn without_tail(&self) -> Self {
+        Self {
+            database: self.database,
+            branch: self.branch.clone(),
+            generation: self.generation,
+            gc_epoch: self.gc_epoch,
+            purges: self.purges,
+            deleted: self.deleted,
+            commit: self.commit,
+            checkpoint: self.checkpoint.clone(),
+            checkpoint_commit: self.checkpoint_commit,
+            checkpoint_instant: self.checkpoint_instant,
+            commits: self.commits,
+            schema: self.schema.clone(),
+            next_entid: self.next_entid,
+            pending: Vec::new(),
+            log: Vec::new(),
+        }
+    }
+
     /// Encodes the head; `None` if it would exceed a bound, so that a checkpoint is due.
     pub(crate) fn encode(&self) -> Option<Bytes> {
         if self.log.len() > TAIL_DATOMS_MAX || self.pending.len() > TAIL_TRANSACTIONS_MAX {

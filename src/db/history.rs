@@ -78,7 +78,8 @@ impl Db {
 
     /// The transactions of a range of `t` that this value knows, oldest first.
     ///
-    /// Reads the log and the commits as it is asked: a few leaves ahead, at most sixteen.
+    /// Reads the log and the commits as it is asked, ahead by as much as it has given, within the bounds of a
+    /// scan.
     ///
     /// # Errors
     ///

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use super::Db;
@@ -13,7 +14,7 @@ use super::tail::{Delta, Net};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range, TreeName, TreeOrder};
-use crate::node::{Leaf, LeafBuilder, partition_point};
+use crate::node::{Leaf, LeafBuilder, Loader, partition_point};
 use crate::tree::{Direction, LeafSlice, Scan, Tree};
 
 /// Leaves in index order; each slice is sorted, and so are they.
@@ -21,6 +22,8 @@ pub(crate) type Slices = BoxStream<'static, Result<LeafSlice>>;
 
 /// Datoms of a leaf that merging history builds.
 const HISTORY_LEAF_DATOMS: usize = 4096;
+/// Leaves whose large values are read at once, at most.
+const RESOLVED_MAX: usize = 16;
 
 impl Db {
     /// The datoms of a range in index order, as slices of leaves.
@@ -148,9 +151,7 @@ impl Db {
             let mut merged = LeafBuilder::default();
             while merged.len() < HISTORY_LEAF_DATOMS {
                 let mut least: Option<(usize, &Datom)> = None;
-                for source in &mut sources {
-                    source.fill().await?;
-                }
+                try_join_all(sources.iter_mut().map(Source::fill)).await?;
                 for (at, source) in sources.iter().enumerate() {
                     let Some(next) = source.buffer.front() else {
                         continue;
@@ -184,6 +185,37 @@ pub(crate) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
         },
     )
     .boxed()
+}
+
+/// The same slices, large values with their bodies, which are read for 1, 2, 4 … 16 leaves at once.
+pub(crate) fn resolved(loader: &Arc<Loader>, slices: Slices) -> Slices {
+    let state = (Arc::clone(loader), slices, 1);
+    stream::try_unfold(state, |(loader, mut slices, ahead)| async move {
+        let mut some = Vec::new();
+        while some.len() < ahead
+            && let Some(slice) = slices.try_next().await?
+        {
+            some.push(slice);
+        }
+        let bodies = some
+            .iter()
+            .map(|slice| loader.resolve(&slice.leaf, slice.rows.clone()));
+        try_join_all(bodies).await?;
+        let state = (loader, slices, (2 * ahead).min(RESOLVED_MAX));
+        Ok::<_, Error>((!some.is_empty()).then(|| (stream::iter(some.into_iter().map(Ok)), state)))
+    })
+    .try_flatten()
+    .boxed()
+}
+
+/// The datoms of slices, in order, large values with their bodies.
+pub(crate) async fn gathered(loader: &Arc<Loader>, slices: Slices) -> Result<Vec<Datom>> {
+    let mut slices = resolved(loader, slices);
+    let mut datoms = Vec::new();
+    while let Some(slice) = slices.try_next().await? {
+        datoms.extend(slice.rows.map(|row| slice.leaf.datom(row)));
+    }
+    Ok(datoms)
 }
 
 /// A sorted input of the merge of history.

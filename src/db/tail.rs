@@ -52,10 +52,23 @@ struct Change<'a> {
     net: Option<Net>,
 }
 
-fn sorted(index: Index, mut changes: Vec<Change<'_>>) -> Vec<Change<'_>> {
+/// Sorts facts that are in EAVT order for another index.
+///
+/// Stable, so that what EAVT has decided need not be compared again: AEVT is the order of attributes, AVET
+/// that of attributes and values.
+fn reorder<T>(index: Index, facts: &mut [T], datom: impl Fn(&T) -> &Datom) {
+    match index {
+        Index::Aevt => facts.sort_by_key(|fact| datom(fact).a),
+        Index::Avet => {
+            facts.sort_by_key(|fact| datom(fact).a);
+            for run in facts.chunk_by_mut(|left, right| datom(left).a == datom(right).a) {
+                run.sort_by(|left, right| datom(left).v.cmp(&datom(right).v));
+            }
+        }
+        Index::Eavt | Index::Log => {}
+    }
     let order = TreeName::current(index).order();
-    changes.sort_unstable_by(|left, right| order.compare(left.datom, right.datom));
-    changes
+    debug_assert!(facts.is_sorted_by(|a, b| order.compare(datom(a), datom(b)).is_lt()));
 }
 
 /// Net changes with others laid over them; both are sorted by `index`.
@@ -115,18 +128,14 @@ impl Tail {
                 })
             })
             .collect();
-        let sorted = |index, mut deltas: Vec<Delta>| {
-            let order = TreeName::current(index).order();
-            deltas.sort_unstable_by(|left, right| order.compare(&left.datom, &right.datom));
-            deltas
-        };
-        let aevt = sorted(Index::Aevt, eavt.clone());
-        let avet = eavt
+        let mut aevt = eavt.clone();
+        reorder(Index::Aevt, &mut aevt, |delta| &delta.datom);
+        let mut avet: Vec<_> = eavt
             .iter()
             .filter(|delta| in_avet(delta.datom.a))
             .cloned()
             .collect();
-        let avet = sorted(Index::Avet, avet);
+        reorder(Index::Avet, &mut avet, |delta| &delta.datom);
         Self {
             log,
             pending,
@@ -152,8 +161,10 @@ impl Tail {
             })
             .collect();
         let indexed = eavt.iter().filter(|change| in_avet(change.datom.a));
-        let avet = sorted(Index::Avet, indexed.copied().collect());
-        let aevt = sorted(Index::Aevt, eavt.clone());
+        let mut avet: Vec<_> = indexed.copied().collect();
+        reorder(Index::Avet, &mut avet, |change| change.datom);
+        let mut aevt = eavt.clone();
+        reorder(Index::Aevt, &mut aevt, |change| change.datom);
         Self {
             log: [&self.log, datoms].concat(),
             pending: [&self.pending, std::slice::from_ref(pending)].concat(),

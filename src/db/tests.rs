@@ -2,6 +2,7 @@
 
 mod diff;
 mod history;
+mod rounds;
 mod time;
 mod verify;
 

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use futures::stream::TryStreamExt;
+use futures::try_join;
 
 use super::basis::{BasisPart, BasisSpec, TimePoint};
-use super::commit::{Checkpoint, CommitRecord};
-use super::merge::tree_slices;
+use super::commit::{Checkpoint, CommitRecord, Pending};
+use super::merge::{gathered, tree_slices};
 use super::{Db, Inner, Parts, load_schema};
-use crate::datom::{Entid, TxId};
+use crate::datom::{Datom, Entid, TxId};
 use crate::error::{Error, Result};
 use crate::id::CommitHash;
 use crate::index::{Components, Edge, Index, Range, TreeName};
@@ -22,7 +22,8 @@ impl Db {
     ///
     /// A basis in the tail costs nothing to open. An older one reads the path to its record in the tree
     /// of commits, the path to its checkpoint's record (a path more for each time that retention dropped
-    /// the one it led to), and the log leaves between the two; it then scans at the cost of the present. Schema and idents are those of that time. Attributes with
+    /// the one it led to), and the log leaves between the two, as much of it at once as can be; it then
+    /// scans at the cost of the present. Schema and idents are those of that time. Attributes with
     /// `:db/noHistory` promise nothing here. Source: Datomic, *database filters*.
     ///
     /// # Errors
@@ -37,7 +38,8 @@ impl Db {
         let past = if t + 1 >= self.0.checkpoint.covered {
             self.within_tail(t)
         } else {
-            self.before_checkpoint(t).await?
+            // Boxed: it does several things at once, and its callers hold it.
+            Box::pin(self.before_checkpoint(t)).await?
         };
         Ok(past.viewed(self.0.since, self.0.history))
     }
@@ -244,17 +246,9 @@ impl Db {
             from: edge(first),
             to: edge(last),
         };
-        let mut slices = tree_slices(self, &self.0.head.commits, range);
-        let mut records = Vec::new();
-        while let Some(slice) = slices.try_next().await? {
-            self.loader()
-                .resolve(&slice.leaf, slice.rows.clone())
-                .await?;
-            for row in slice.rows.clone() {
-                records.push(CommitRecord::from_datom(&slice.leaf.datom(row))?);
-            }
-        }
-        Ok(records)
+        let slices = tree_slices(self, &self.0.head.commits, range);
+        let stored = gathered(self.loader(), slices).await?;
+        stored.iter().map(CommitRecord::from_datom).collect()
     }
 
     /// A basis whose checkpoint is this value's own.
@@ -275,20 +269,22 @@ impl Db {
         })
     }
 
-    /// How many transactions the checkpoint covers that a basis is read from.
+    /// The checkpoint that a basis is read from and the instant of its last transaction, where the record of
+    /// that basis says that one covers so many transactions.
     ///
     /// Where retention has dropped a checkpoint, its record leads to an older one: a hop each.
-    async fn governing(&self, t: u64) -> Result<u64> {
-        let mut covered = self.commit_record(t).await?.covered;
+    async fn governing(&self, t: u64, mut covered: u64) -> Result<(Checkpoint, i64)> {
         while let Some(last) = covered.checked_sub(1) {
             let record = self.commit_record(last).await?;
             match record.checkpoint {
-                Some(checkpoint) if checkpoint.covered == covered => break,
+                Some(checkpoint) if checkpoint.covered == covered => {
+                    return Ok((checkpoint, record.pending.instant));
+                }
                 None if record.covered < covered => covered = record.covered,
                 _ => return Err(self.misled(t)),
             }
         }
-        Ok(covered)
+        Ok((Checkpoint::default(), 0))
     }
 
     fn misled(&self, t: u64) -> Error {
@@ -299,31 +295,22 @@ impl Db {
     }
 
     /// A basis before this value's checkpoint: an older checkpoint, and a piece of the log as its tail.
+    ///
+    /// Nothing waits that can be read already: the path to the end of the log's piece is read beside the
+    /// record of `t`, and the piece beside the record of the checkpoint.
     async fn before_checkpoint(&self, t: u64) -> Result<Self> {
-        let covered = self.governing(t).await?;
-        let records = self.commit_records(covered.saturating_sub(1), t).await?;
-        // The record before the replayed ones is the checkpoint's own; there is none before the first.
-        let (checkpoint, replayed) = match records.split_first() {
-            Some((first, rest)) if covered > 0 => (first.checkpoint.clone(), rest),
-            _ => (Some(Checkpoint::default()), &records[..]),
-        };
-        let checkpoint = checkpoint.ok_or_else(|| self.misled(t))?;
-        let edge = |t| {
-            Some(Edge {
-                at: Components::all().tx(TxId::from_t(t)),
-                inclusive: true,
-            })
-        };
-        let log = if replayed.is_empty() {
-            Vec::new()
-        } else {
-            self.tree_log(&Range {
-                from: edge(covered),
-                to: edge(t),
-            })
-            .await?
-        };
-        let instant = records.first().map_or(0, |record| record.pending.instant);
+        let log = self.0.head.checkpoint.tree(TreeName::Log);
+        let end = Range::prefix(Components::all().tx(TxId::from_t(t)));
+        let (record, _) = try_join!(self.commit_record(t), tree::last(self.loader(), log, &end))?;
+        let near = record.covered;
+        if near > t + 1 {
+            return Err(self.misled(t));
+        }
+        let (found, replayed) = try_join!(self.governing(t, near), self.said(near, t + 1))?;
+        let (checkpoint, instant) = found;
+        let (mut pending, mut log) = self.said(checkpoint.covered, near).await?;
+        pending.extend(replayed.0);
+        log.extend(replayed.1);
         // Equal facts have equal identities: mostly the schema is at hand.
         let schema = |checkpoint: &Checkpoint| checkpoint.schema.map(|(id, _)| id);
         let checkpoint_schema = if schema(&checkpoint) == schema(&self.0.checkpoint) {
@@ -333,32 +320,37 @@ impl Db {
         };
         Ok(Self::assemble(Parts {
             checkpoint_schema,
-            checkpoint_instant: if covered > 0 { instant } else { 0 },
+            checkpoint_instant: instant,
             loader: Arc::clone(self.loader()),
             head: Arc::clone(&self.0.head),
             checkpoint,
             log,
-            pending: replayed
-                .iter()
-                .map(|record| record.pending.clone())
-                .collect(),
+            pending,
             next_entid: self.0.next_entid,
             speculative_after: None,
         }))
     }
 
-    /// Log datoms of the head's trees, large values with their bodies.
-    async fn tree_log(&self, range: &Range) -> Result<Vec<crate::datom::Datom>> {
-        let log = self.0.head.checkpoint.tree(TreeName::Log);
-        let mut slices = tree_slices(self, log, range.clone());
-        let mut datoms = Vec::new();
-        while let Some(slice) = slices.try_next().await? {
-            self.loader()
-                .resolve(&slice.leaf, slice.rows.clone())
-                .await?;
-            datoms.extend(slice.rows.clone().map(|row| slice.leaf.datom(row)));
-        }
-        Ok(datoms)
+    /// What lies in the head's trees of transactions `first..end`: what they said, and what they did besides.
+    async fn said(&self, first: u64, end: u64) -> Result<(Vec<Pending>, Vec<Datom>)> {
+        let Some(last) = end.checked_sub(1).filter(|last| first <= *last) else {
+            return Ok((Vec::new(), Vec::new()));
+        };
+        let edge = |t| {
+            Some(Edge {
+                at: Components::all().tx(TxId::from_t(t)),
+                inclusive: true,
+            })
+        };
+        let range = Range {
+            from: edge(first),
+            to: edge(last),
+        };
+        let log = tree_slices(self, self.0.head.checkpoint.tree(TreeName::Log), range);
+        let log = gathered(self.loader(), log);
+        let (records, log) = try_join!(self.commit_records(first, last), log)?;
+        let pending = records.into_iter().map(|record| record.pending);
+        Ok((pending.collect(), log))
     }
 
     /// What transactions said, in LOG order: those from `from` up to, but not including, `to`.
@@ -366,7 +358,7 @@ impl Db {
         &self,
         from: u64,
         to: Option<u64>,
-    ) -> futures::stream::BoxStream<'static, Result<crate::datom::Datom>> {
+    ) -> futures::stream::BoxStream<'static, Result<Datom>> {
         let edge = |t, inclusive| {
             Some(Edge {
                 at: Components::all().tx(TxId::from_t(t)),

@@ -591,7 +591,7 @@ async fn live(seed: u64) {
                 work.twin.forget_before(t);
                 work.check(13).await;
             }
-            5 | 6 => tombstones::turn(&work, &mut side, seed << 8 | step).await,
+            5 | 6 => Box::pin(tombstones::turn(&work, &mut side, seed << 8 | step)).await,
             _ => {
                 work.go_on(1 + dice.below(12), dice.below(9).cast_signed())
                     .await;
@@ -604,7 +604,7 @@ async fn live(seed: u64) {
 #[tokio::test]
 async fn generated_lives_survive_collection() {
     for seed in 0..6 {
-        let lived = AssertUnwindSafe(live(seed)).catch_unwind().await;
+        let lived = Box::pin(AssertUnwindSafe(live(seed)).catch_unwind()).await;
         assert!(lived.is_ok(), "seed {seed}");
     }
 }

@@ -6,6 +6,9 @@
 //! business of one store, and of one *era* of it: garbage collection moves nodes and a purge replaces them,
 //! and what was read before would lead a writer to places that are about to go.
 //!
+//! Inner nodes are held apart as well, within a bound of their own: however many leaves a scan brings in, the
+//! way from a root to any leaf of a database of ordinary size stays at hand.
+//!
 //! Bodies of large values are read on demand by [`Loader::resolve`] and cached beside the nodes, not in
 //! them: what a node weighs must not grow behind the back of the cache. Therefore each [`Loader::load`] of a
 //! leaf with large values hands out values of its own, which share nothing with those in the cache.
@@ -29,11 +32,8 @@ use crate::store::Store;
 use crate::value::{Large, Value};
 
 /// What all loaders of this process keep.
-static CACHE: LazyLock<Cache<Key, Entry, EntryWeight>> = LazyLock::new(|| {
-    // The number of entries is an estimate for the size of tables: 32 KiB is a leaf of 1000 datoms.
-    let entries = usize::try_from(Loader::CACHE_BYTES >> 15).unwrap_or(usize::MAX);
-    Cache::with_weighter(entries, Loader::CACHE_BYTES, EntryWeight)
-});
+static CACHE: LazyLock<Kept> =
+    LazyLock::new(|| Kept::new(Loader::CACHE_BYTES, Loader::INNER_BYTES));
 
 /// Tells loaders apart.
 static LOADERS: AtomicU64 = AtomicU64::new(0);
@@ -96,6 +96,12 @@ enum Entry {
 #[derive(Clone)]
 struct EntryWeight;
 
+impl Weighter<Key, Arc<Node>> for EntryWeight {
+    fn weight(&self, _: &Key, node: &Arc<Node>) -> u64 {
+        node.memory_bytes() as u64 + 128
+    }
+}
+
 impl Weighter<Key, Entry> for EntryWeight {
     fn weight(&self, _: &Key, entry: &Entry) -> u64 {
         let bytes = match entry {
@@ -106,9 +112,67 @@ impl Weighter<Key, Entry> for EntryWeight {
     }
 }
 
+/// The cache, and the inner nodes once more.
+struct Kept {
+    all: Cache<Key, Entry, EntryWeight>,
+    /// Inner nodes: those that leaves have pushed out of `all` are found here. What both hold is held once.
+    inner: Cache<Key, Arc<Node>, EntryWeight>,
+}
+
+impl Kept {
+    fn new(all: u64, inner: u64) -> Self {
+        // The number of entries is an estimate for the size of tables: 32 KiB is a leaf of 1000 datoms.
+        let entries = |bytes: u64| usize::try_from(bytes >> 15).unwrap_or(usize::MAX);
+        Self {
+            all: Cache::with_weighter(entries(all), all, EntryWeight),
+            inner: Cache::with_weighter(entries(inner), inner, EntryWeight),
+        }
+    }
+
+    fn get(&self, key: &Key) -> Option<Entry> {
+        let found = self.all.get(key);
+        found.or_else(|| self.inner.get(key).map(Entry::Node))
+    }
+
+    fn insert(&self, key: Key, entry: Entry) {
+        self.hold(key, &entry);
+        self.all.insert(key, entry);
+    }
+
+    /// The entry of this key, made unless it is there; equal requests under way become one.
+    async fn get_or_insert(
+        &self,
+        key: &Key,
+        made: impl Future<Output = Result<Entry>>,
+    ) -> Result<Entry> {
+        let made = async {
+            let entry = made.await?;
+            self.hold(*key, &entry);
+            Ok(entry)
+        };
+        self.all.get_or_insert_async(key, made).await
+    }
+
+    fn hold(&self, key: Key, entry: &Entry) {
+        if let Entry::Node(node) = entry
+            && node.level() > 0
+        {
+            self.inner.insert(key, Arc::clone(node));
+        }
+    }
+
+    /// Forgets what one loader has read.
+    fn forget(&self, loader: u64) {
+        self.all.retain(|key, _| key.loader != loader);
+        self.inner.retain(|key, _| key.loader != loader);
+    }
+}
+
 impl Loader {
     /// How much the cache of this process holds, in bytes.
     pub const CACHE_BYTES: u64 = 512 << 20;
+    /// How many bytes of inner nodes it holds besides, at most.
+    pub const INNER_BYTES: u64 = 64 << 20;
 
     /// A loader that has read nothing yet.
     pub fn new(store: Store) -> Self {
@@ -170,9 +234,9 @@ impl Loader {
             return Ok(node);
         }
         let entry = CACHE
-            .get_or_insert_async(&self.node(id), async {
+            .get_or_insert(&self.node(id), async {
                 let frame = self.store.read(location).await?;
-                Ok::<_, Error>(Entry::Node(Arc::new(self.decoded(&frame, id, location)?)))
+                Ok(Entry::Node(Arc::new(self.decoded(&frame, id, location)?)))
             })
             .await?;
         match entry {
@@ -331,7 +395,7 @@ impl Loader {
 impl Drop for Loader {
     fn drop(&mut self) {
         // Nobody can ask for these any more.
-        CACHE.retain(|key, _| key.loader != self.number);
+        CACHE.forget(self.number);
     }
 }
 
@@ -374,4 +438,53 @@ fn named_body(large: &Large) -> String {
 
 fn place(location: Location) -> String {
     format!("pack {} at {}", location.pack, location.offset)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datom::{Datom, TxId};
+    use crate::id::PackId;
+    use crate::index::TreeName;
+    use crate::node::{Child, Inner};
+    use crate::{Entid, Value};
+
+    #[test]
+    fn leaves_do_not_push_out_inner_nodes() {
+        let key = |n: u64| Key {
+            loader: u64::MAX,
+            kind: Kind::Node,
+            id: NodeId::of(&n.to_le_bytes()),
+        };
+        let datoms: Vec<_> = (1..=1000)
+            .map(|e| Datom::add(Entid(e), Entid(7), Value::Long(e), TxId::from_t(1)))
+            .collect();
+        let leaf = Leaf::from_datoms(&datoms);
+        let child = Child {
+            last: leaf.datom(999),
+            id: key(0).id,
+            count: 1000,
+            location: Location {
+                pack: PackId([0; 16]),
+                offset: 0,
+                len: 0,
+            },
+        };
+        let inner = Inner::try_new(TreeName::Eavt.order(), 1, [child]).unwrap();
+        let leaf = Arc::new(Node::Leaf(leaf));
+        let kept = Kept::new(1 << 20, 1 << 20);
+        kept.insert(key(0), Entry::Node(Arc::new(Node::Inner(inner))));
+        for n in 1..1000 {
+            kept.insert(key(n), Entry::Node(Arc::clone(&leaf)));
+            // Whatever is asked for again is worth more to a cache than what is not.
+            kept.get(&key(n));
+            kept.get(&key(n));
+        }
+        let here = |n| kept.get(&key(n)).is_some();
+        assert!((1..1000).any(|n| !here(n)), "the cache is full");
+        assert!(kept.all.get(&key(0)).is_none() && here(0));
+        assert!(kept.all.weight() <= 1 << 20);
+        kept.forget(u64::MAX);
+        assert!((0..1000).all(|n| !here(n)));
+    }
 }

@@ -2,12 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
+use futures::poll;
 use futures::stream::{self, BoxStream, StreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
@@ -15,10 +18,48 @@ use object_store::{
     CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
     ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
+use tokio::sync::watch;
 
 use super::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, Store};
 use crate::error::{Error, Result};
 use crate::id::BranchName;
+
+/// Counts the rounds of a piece of work: each answers all requests that are under way, none earlier.
+///
+/// With a storage that takes 30 ms to answer anything, a round is 30 ms.
+#[derive(Debug)]
+pub(crate) struct Rounds(watch::Sender<u64>);
+
+impl Default for Rounds {
+    fn default() -> Self {
+        Self(watch::Sender::new(0))
+    }
+}
+
+impl Rounds {
+    /// Waits for the end of the round.
+    async fn end(&self) {
+        let mut round = self.0.subscribe();
+        // It ends: whoever counts owns the sender.
+        let _ = round.changed().await;
+    }
+
+    /// Does the work. Answers with what came of it, the rounds it took, and the most requests of a round.
+    pub(crate) async fn of<T>(&self, work: impl Future<Output = T>) -> (T, u64, usize) {
+        let mut work = pin!(tokio::task::unconstrained(work));
+        let (mut rounds, mut most) = (0, 0);
+        loop {
+            if let Poll::Ready(done) = poll!(work.as_mut()) {
+                return (done, rounds, most);
+            }
+            let under_way = self.0.receiver_count();
+            assert!(under_way > 0, "it waits, but not for the storage");
+            most = most.max(under_way);
+            rounds += 1;
+            self.0.send_modify(|round| *round += 1);
+        }
+    }
+}
 
 /// What the handles to one simulated storage share.
 #[derive(Debug)]
@@ -82,13 +123,26 @@ impl Simulation {
             applied,
             ..Fuse::default()
         });
+        (self.handle(Arc::clone(&fuse), None), fuse)
+    }
+
+    /// A handle whose reads are answered at the end of a round.
+    pub(crate) fn store_in_rounds(self: &Arc<Self>) -> (Store, Arc<Rounds>) {
+        let rounds = Arc::<Rounds>::default();
+        (
+            self.handle(Arc::default(), Some(Arc::clone(&rounds))),
+            rounds,
+        )
+    }
+
+    fn handle(self: &Arc<Self>, fuse: Arc<Fuse>, rounds: Option<Arc<Rounds>>) -> Store {
         let handle = Handle {
             simulation: Arc::clone(self),
-            fuse: Arc::clone(&fuse),
+            fuse,
+            rounds,
         };
         let location = format!("simulated:{}", self.number);
-        let store = Store::new(Arc::new(handle.clone()), Arc::new(handle), location);
-        (store, fuse)
+        Store::new(Arc::new(handle.clone()), Arc::new(handle), location)
     }
 
     /// Turns the clock, in milliseconds.
@@ -150,6 +204,7 @@ impl Simulation {
 struct Handle {
     simulation: Arc<Simulation>,
     fuse: Arc<Fuse>,
+    rounds: Option<Arc<Rounds>>,
 }
 
 fn stopped() -> object_store::Error {
@@ -164,6 +219,12 @@ fn lost() -> Error {
 }
 
 impl Handle {
+    async fn answer(&self) {
+        if let Some(rounds) = &self.rounds {
+            rounds.end().await;
+        }
+    }
+
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = self
             .simulation
@@ -179,6 +240,7 @@ impl Handle {
 #[async_trait]
 impl HeadStore for Handle {
     async fn get(&self, branch: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
+        self.answer().await;
         match self.fuse.step() {
             (_, true) => self.simulation.heads.get(branch).await,
             _ => Err(lost()),
@@ -257,6 +319,7 @@ impl ObjectStore for Handle {
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> object_store::Result<GetResult> {
+        self.answer().await;
         match self.fuse.step() {
             (_, true) => self.simulation.objects.get_opts(key, options).await,
             _ => Err(stopped()),

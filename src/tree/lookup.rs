@@ -15,21 +15,26 @@ use crate::node::{Leaf, Loader, partition_point};
 
 /// Counts the datoms of a range, exactly.
 ///
-/// Reads at most two paths of *height + 1* nodes, and no leaf for an edge that is open or is known to fall
+/// Reads at most two paths of *height + 1* nodes, both at once, and no leaf for an edge that is open or is known to fall
 /// between two leaves.
 ///
 /// # Errors
 ///
 /// [`Error::Corrupt`](crate::error::Error::Corrupt), [`Error::Store`](crate::error::Error::Store).
 pub async fn count(loader: &Loader, tree: &Tree, range: &Range) -> Result<u64> {
-    let before = match &range.from {
-        Some(from) => rank_of(loader, tree, from, Side::From).await?,
-        None => 0,
+    let before = async {
+        match &range.from {
+            Some(from) => rank_of(loader, tree, from, Side::From).await,
+            None => Ok(0),
+        }
     };
-    let until = match &range.to {
-        Some(to) => rank_of(loader, tree, to, Side::To).await?,
-        None => tree.count(),
+    let until = async {
+        match &range.to {
+            Some(to) => rank_of(loader, tree, to, Side::To).await,
+            None => Ok(tree.count()),
+        }
     };
+    let (before, until) = futures::try_join!(before, until)?;
     Ok(until.saturating_sub(before))
 }
 

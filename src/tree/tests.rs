@@ -1,5 +1,8 @@
 //! The tree against a sorted vector, with limits so small that a few hundred datoms make several levels.
 
+mod ahead;
+
+use std::ops;
 use std::sync::Arc;
 
 use futures::TryStreamExt as _;
