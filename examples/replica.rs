@@ -27,7 +27,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (here, there) = (Store::memory(), Store::memory());
     let conn = Connection::create(&here).await?;
     conn.transact(&TxData::parse(SCHEMA)?).await?;
-    let many = (0..5000).map(|n| format!("{{:track/name \"Track {n}\" :track/plays {n}}}"));
+    let many = (0..20_000).map(|n| format!("{{:track/name \"Track {n}\" :track/plays {n}}}"));
     let many: Vec<String> = many.collect();
     conn.transact(&TxData::parse(&format!("[{}]", many.concat()))?)
         .await?;

@@ -506,7 +506,8 @@ impl Run<'_> {
             head.purges = head.purges.max(old.purges);
             head.next_entid = head.next_entid.max(old.next_entid);
         }
-        let stands = theirs.commit_hash(head.commit.t).await? == Some(head.commit.hash);
+        let chain = theirs.chain().last().copied();
+        let stands = chain.unwrap_or(head.checkpoint_commit) == head.commit.hash;
         if !stands {
             return Err(Error::corrupt(
                 head_object(follower.from.location(), &follower.options.from_branch),

@@ -198,7 +198,8 @@ impl Db {
         if t > head.commit.t {
             return Ok(None);
         }
-        if t < head.checkpoint.covered {
+        // The head names the last of those that its trees cover.
+        if t + 1 < head.checkpoint.covered {
             return Ok(Some(self.commit_record(t).await?.hash));
         }
         let upto = head.pending.partition_point(|pending| pending.t <= t);

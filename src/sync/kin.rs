@@ -34,11 +34,12 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
     }
     let (our, their) = (ours.head_commit(), theirs.head_commit());
     let purged_less = ours.0.head.purges < theirs.0.head.purges;
-    if our.t >= their.t && ours.commit_hash(their.t).await? == Some(their.hash) {
+    let same = our == their;
+    if same || our.t >= their.t && ours.commit_hash(their.t).await? == Some(their.hash) {
         if !purged_less {
             return Ok(None);
         }
-        if our != their {
+        if !same {
             return Err(Error::invalid(format!(
                 "facts were purged from {} that {} may hold, and it has later commits: bring those to {} \
                  first, then what is left to {}",

@@ -269,6 +269,14 @@ async fn what_has_not_changed_costs_one_request_at_each_side() {
     assert!(one(again.from) && one(again.to), "{again:?}");
     assert_eq!((again.commits, again.nodes), (0, 0));
 
+    // So it is where the head has no tail.
+    source.connection.checkpoint().await.unwrap();
+    source.say("[{:n/id 4 :n/text \"four\"}]").await;
+    source.connection.checkpoint().await.unwrap();
+    fetched(&from, &to, 4).await;
+    let again = fetched(&from, &to, 5).await;
+    assert!(one(again.from) && one(again.to), "{again:?}");
+
     // A tail alone: both heads, and one swap.
     source.say("[{:n/id 5 :n/text \"five\"}]").await;
     let tail = fetched(&from, &to, 3).await;
