@@ -179,6 +179,19 @@ async fn two_clauses_may_ask_for_the_same_attribute() {
     assert_eq!(ask(&db, clash).await, "");
 }
 
+/// A call that may be refused runs late, and here both of its copies join the same relations.
+#[tokio::test]
+async fn a_call_may_be_written_twice() {
+    let db = people().await;
+    let query = "[:find ?n :in $ [[?k [?m ...]]] [[?z ?s]]
+                  :where [(count ?s) ?m] [?e :p/name ?n] [(count ?s) ?m]]";
+    let inputs = given(&[r#"[["" [1 3]]]"#, r#"[[4 "abc"]]"#]);
+    assert_eq!(
+        ask_with(&db, query, inputs).await,
+        r#"["Ada"] ["Bob"] ["Cyd"] ["Dan"]"#
+    );
+}
+
 #[tokio::test]
 async fn get_else_asks_about_a_variable_that_a_join_has_bound() {
     let db = people().await;

@@ -107,9 +107,11 @@ pub(super) fn apply(
     } else {
         Volatility::Immutable
     };
+    // DataFusion takes expressions of one name for one, and refuses a volatile one that stands there twice.
+    let id = NEXT.fetch_add(1, Ordering::Relaxed);
     let function = TermUdf {
-        id: NEXT.fetch_add(1, Ordering::Relaxed),
-        name: format!("{}:{name}", job.name()),
+        id,
+        name: format!("{}:{name}#{id}", job.name()),
         signature: if arguments.is_empty() {
             Signature::nullary(volatility)
         } else {
@@ -124,7 +126,7 @@ pub(super) fn apply(
 
 impl fmt::Debug for TermUdf {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}#{}", self.name, self.id)
+        f.write_str(&self.name)
     }
 }
 
