@@ -26,7 +26,7 @@ use object_store::memory::InMemory;
 use object_store::path::Path;
 
 use support::latency::Latency;
-use support::people::{FACTS, appended, filled, rescored};
+use support::people::{FACTS, appended, filled, rescored, sizes};
 use support::random::Random;
 
 const DELAY: Duration = Duration::from_millis(30);
@@ -181,13 +181,7 @@ fn main() {
         .enable_time()
         .build()
         .unwrap();
-    let mut sizes: Vec<u64> = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .collect();
-    if sizes.is_empty() {
-        sizes = vec![100_000, 1_000_000];
-    }
-    for datoms in sizes {
+    for datoms in sizes(&[100_000, 1_000_000]) {
         runtime.block_on(table(datoms));
     }
 }

@@ -17,7 +17,7 @@ use datomfusion::{
     BranchName, Connection, GcOptions, Retention, Seeded, Store, TreeSize, TxData, gc_in,
 };
 
-use support::people::{FACTS, filled, rescored};
+use support::people::{FACTS, filled, rescored, sizes};
 use support::random::Random;
 
 /// Prints what a database takes, by tree and in all.
@@ -113,19 +113,13 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let mut sizes: Vec<u64> = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .collect();
-    if sizes.is_empty() {
-        sizes = vec![100_000, 1_000_000];
-    }
     println!("bytes for each datom that was ever said\n");
     println!(
         "| data | datoms | EAVT | AEVT | AVET | history | LOG | commits | living nodes | packs |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     runtime.block_on(async {
-        for datoms in sizes {
+        for datoms in sizes(&[100_000, 1_000_000]) {
             people(datoms).await;
         }
         chinook().await;

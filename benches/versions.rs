@@ -32,7 +32,7 @@ use datomfusion::{
 use futures::TryStreamExt;
 use tempfile::TempDir;
 
-use support::people::{FACTS, appended, filled, rescored, scored};
+use support::people::{FACTS, appended, filled, rescored, scored, sizes};
 use support::processor::processor_time;
 use support::random::Random;
 
@@ -682,15 +682,9 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .unwrap();
-    let mut datoms: Vec<u64> = std::env::args()
-        .filter_map(|arg| arg.parse().ok())
-        .collect();
-    if datoms.is_empty() {
-        datoms.push(100_000);
-    }
     runtime.block_on(async {
         let mut sites = Vec::new();
-        for datoms in datoms {
+        for datoms in sizes(&[100_000]) {
             let begin = Instant::now();
             let site = Site::build(datoms).await;
             println!(

@@ -22,7 +22,7 @@ pub(crate) mod commit;
 mod datoms;
 mod diff;
 pub(crate) mod head;
-mod history;
+pub(crate) mod history;
 pub(crate) mod merge;
 pub(crate) mod rebuild;
 pub(crate) mod stats;

@@ -22,6 +22,17 @@ pub const SCHEMA: &str = r#"[
 /// Datoms of one person.
 pub const FACTS: u64 = 5;
 
+/// The numbers of datoms on the command line, or these.
+pub fn sizes(otherwise: &[u64]) -> Vec<u64> {
+    let given = std::env::args().filter_map(|arg| arg.parse().ok());
+    let given: Vec<u64> = given.collect();
+    if given.is_empty() {
+        otherwise.to_vec()
+    } else {
+        given
+    }
+}
+
 /// A database without people.
 pub async fn empty(store: &Store) -> Connection {
     let connection = Connection::create_in(store, BranchName::default(), Seeded::new(1))

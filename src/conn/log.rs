@@ -15,13 +15,14 @@
 //! merged. So commits ordered by instant, then by `t`, lie in topological order.
 
 use std::collections::VecDeque;
-use std::ops::{Bound, RangeBounds};
+use std::ops::RangeBounds;
 
 use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 
 use crate::datom::{Entid, TxId};
 use crate::db::Db;
 use crate::db::commit::{OtherParent, Pending, Renumbered};
+use crate::db::history::ends;
 use crate::error::{Error, Result};
 use crate::id::{CommitHash, CommitId};
 
@@ -79,16 +80,7 @@ impl Db {
     /// it has of committed ones.
     pub fn log(&self, range: impl RangeBounds<u64>) -> BoxStream<'static, Result<Commit>> {
         let newest = self.0.speculative_after.unwrap_or(self.basis_t());
-        let first = match range.start_bound() {
-            Bound::Included(t) => *t,
-            Bound::Excluded(t) => t.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(t) => t.saturating_add(1),
-            Bound::Excluded(t) => *t,
-            Bound::Unbounded => u64::MAX,
-        };
+        let (first, end) = ends(&range);
         let state = (self.clone(), end.min(newest + 1), STEP_MIN);
         stream::try_unfold(state, move |(db, end, step)| async move {
             if end <= first {

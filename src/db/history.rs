@@ -119,16 +119,7 @@ impl Db {
 
     /// The part of a range of `t` that this value knows, its end excluded.
     fn clipped(&self, range: &impl RangeBounds<u64>) -> (u64, u64) {
-        let first = match range.start_bound() {
-            Bound::Included(t) => *t,
-            Bound::Excluded(t) => t.saturating_add(1),
-            Bound::Unbounded => 0,
-        };
-        let end = match range.end_bound() {
-            Bound::Included(t) => t.saturating_add(1),
-            Bound::Excluded(t) => *t,
-            Bound::Unbounded => u64::MAX,
-        };
+        let (first, end) = ends(range);
         let since = self.since_t().map_or(0, |since| since + 1);
         let (first, end) = (first.max(since), end.min(self.basis_t() + 1));
         (first, end.max(first))
@@ -162,6 +153,21 @@ struct Walk {
     records: Scan,
     known: VecDeque<CommitRecord>,
     pending: Vec<CommitId>,
+}
+
+/// The numbers of a range: the first, and one past the last.
+pub(crate) fn ends(range: &impl RangeBounds<u64>) -> (u64, u64) {
+    let first = match range.start_bound() {
+        Bound::Included(t) => *t,
+        Bound::Excluded(t) => t.saturating_add(1),
+        Bound::Unbounded => 0,
+    };
+    let end = match range.end_bound() {
+        Bound::Included(t) => t.saturating_add(1),
+        Bound::Excluded(t) => *t,
+        Bound::Unbounded => u64::MAX,
+    };
+    (first, end)
 }
 
 impl Walk {

@@ -22,8 +22,8 @@ const ROUNDS_MAX: u64 = 1 << 24;
 /// Rows that rules derive at most, all relations together.
 const ROWS_MAX: usize = 1 << 27;
 
-/// Cells that walks find before they are counted and the query may end.
-const WALKED_CELLS: usize = 1 << 16;
+/// Cells that walks find, or edges that they look at, before memory is counted and the query may end.
+const WALKED: usize = 1 << 16;
 
 /// Look-ups in a database are worth it up to one in so many of its facts.
 const PROBE_SHARE: u64 = 8;
@@ -176,36 +176,35 @@ impl<'p, I: Inputs> Engine<'p, I> {
             return Ok(());
         };
         let nodes = self.interner.len();
-        let mut edges = Vec::new();
+        let mut pairs = Vec::new();
         for edge in &frontier.edges {
-            edge.add(self.rows_of(edge.relation), &mut edges);
+            edge.add(self.rows_of(edge.relation), &mut pairs);
         }
-        let edges = Graph::new(nodes, &edges);
+        let edges = Graph::new(nodes, &pairs);
         // Rows that are edges may lead on from any other.
         let expanded = if frontier.follows_itself() {
             0
         } else {
             expanded
         };
-        let places = |row: &[u32]| {
-            (
-                frontier.carried.map_or(0, |at| row[at]),
-                row[frontier.stepped],
-            )
-        };
-        let rows: Vec<(u32, u32)> = self.derived[relation].rows().map(places).collect();
+        pairs.clear();
+        pairs.extend(self.derived[relation].rows().map(|row| {
+            let carried = frontier.carried.map_or(0, |at| row[at]);
+            (carried, row[frontier.stepped])
+        }));
         let groups = if frontier.carried.is_some() { nodes } else { 1 };
-        let known = Graph::new(groups, &rows[..expanded]);
-        let fresh = Graph::new(groups, &rows[expanded..]);
-        drop(rows);
+        let known = Graph::new(groups, &pairs[..expanded]);
+        let fresh = Graph::new(groups, &pairs[expanded..]);
+        drop(pairs);
         let mut walker = Walker::new(nodes);
         let scratch = edges.bytes() + known.bytes() + fresh.bytes();
-        let mut cells = Vec::new();
+        self.account_with(scratch + walker.bytes())?;
+        let (mut cells, mut looked_at) = (Vec::new(), 0);
         for group in (0..groups).filter_map(|group| u32::try_from(group).ok()) {
             if fresh.of(group).is_empty() {
                 continue;
             }
-            walker.walk(
+            looked_at += walker.walk(
                 &edges,
                 known.of(group),
                 fresh.of(group),
@@ -215,9 +214,10 @@ impl<'p, I: Inputs> Engine<'p, I> {
                     Some(_) => cells.extend([node, group]),
                 },
             );
-            if cells.len() >= WALKED_CELLS {
+            if cells.len().max(looked_at) >= WALKED {
                 self.derived[relation].append(&cells);
                 cells.clear();
+                looked_at = 0;
                 self.account_with(scratch + walker.bytes() + cells.capacity() * 4)?;
                 tokio::task::consume_budget().await;
             }

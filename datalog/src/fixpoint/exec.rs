@@ -175,7 +175,10 @@ async fn evaluate(
     }
     engine.run().await?;
     let answer = &engine.derived[program.answer];
-    let longs = engine.interner.longs();
+    // Worth it where most terms are in the answer.
+    let longs = (answer.len() >= engine.interner.len())
+        .then(|| engine.interner.longs())
+        .flatten();
     let mut batches = Vec::new();
     let mut from = 0;
     while from < answer.len() {

@@ -106,11 +106,6 @@ fn edge(rule: &Rule, variant: &Variant, carried: Option<usize>, stepped: usize) 
             return None;
         }
     }
-    if let RelationId::Derived(_) = relation
-        && *relation != delta.relation
-    {
-        return None;
-    }
     let [first, second] = &cells[..] else {
         return None;
     };
@@ -119,6 +114,13 @@ fn edge(rule: &Rule, variant: &Variant, carried: Option<usize>, stepped: usize) 
         (first, second) if (first, second) == (after, before) => (1, 0),
         _ => return None,
     };
+    // Own rows that are found on a walk are edges as well. It need not follow them if they begin with what
+    // stays: then they lead where the edges that they are made of lead.
+    if let RelationId::Derived(_) = relation
+        && (*relation != delta.relation || Some(from) != carried)
+    {
+        return None;
+    }
     Some(Edge {
         relation: *relation,
         from,
@@ -190,20 +192,22 @@ impl Walker {
     }
 
     /// Visits what can be reached from `fresh` over nodes that are not `known`, and calls `found` with each
-    /// once.
+    /// once. Answers how many edges were looked at.
     pub(super) fn walk(
         &mut self,
         graph: &Graph,
         known: &[u32],
         fresh: &[u32],
         mut found: impl FnMut(u32),
-    ) {
+    ) -> usize {
         self.walk += 1;
         for node in known.iter().chain(fresh) {
             self.visits[*node as usize] = self.walk;
         }
         self.open.extend_from_slice(fresh);
+        let mut edges = 0;
         while let Some(node) = self.open.pop() {
+            edges += graph.of(node).len();
             for &next in graph.of(node) {
                 let visit = &mut self.visits[next as usize];
                 if *visit != self.walk {
@@ -213,6 +217,7 @@ impl Walker {
                 }
             }
         }
+        edges
     }
 
     /// Bytes that it takes.
@@ -348,6 +353,22 @@ mod tests {
                 atom(EDGES, &[Z, X]),
             ]],
         );
+        let meet = rule(
+            0,
+            &[X, Z],
+            vec![
+                vec![atom(P, &[X, Y]), atom(P, &[Z, Y])],
+                vec![atom(P, &[Z, Y]), atom(P, &[X, Y])],
+            ],
+        );
+        let part = rule(
+            0,
+            &[X, Z],
+            vec![
+                vec![atom(P, &[Y, X]), atom(P, &[Y, Z])],
+                vec![atom(P, &[Y, Z]), atom(P, &[Y, X])],
+            ],
+        );
         let ask = rule(
             1,
             &[X, Z],
@@ -390,6 +411,8 @@ mod tests {
                 program(&[2], vec![exit(), left(), right()]),
             ),
             ("swapped", false, program(&[2], vec![exit(), swapped])),
+            ("they meet", false, program(&[2], vec![exit(), meet])),
+            ("they part", false, program(&[2], vec![exit(), part])),
             ("two steps", false, program(&[2], vec![exit(), both])),
             ("fed by another", false, {
                 let ask = rule(
