@@ -235,13 +235,18 @@ impl Db {
             .map(|d| d.e)
             .collect();
         touched.dedup();
-        for e in touched {
+        let form_of = |e: Entid| {
             let form = checked.forms.iter().find(|((entity, _), _)| *entity == e);
-            let form = form.map_or(0, |(_, form)| *form);
-            let refuse = |reason: String| refused(data, form, reason);
+            form.map_or(0, |(_, form)| *form)
+        };
+        if let Some(first) = touched.first() {
+            let refuse = |reason: String| refused(data, form_of(*first), reason);
+            after.check_composites().map_err(refuse)?;
+        }
+        for &e in &touched {
+            let refuse = |reason: String| refused(data, form_of(e), reason);
             let (old, new) = (self.schema().attribute(e), after.attribute(e));
             whole_description(after, e).map_err(refuse)?;
-            after.check_composites().map_err(refuse)?;
             let new = new
                 .zip(after.facts_of(e))
                 .map(|(new, facts)| (&**new, facts));
@@ -254,21 +259,48 @@ impl Db {
                 }
             }
             if demands.values_single || demands.values_unique {
-                let reason = self.contradicted(e, demands).await?;
+                let reason = self.contradicted(e, demands, &checked.datoms).await?;
                 if let Some(reason) = reason {
                     return Err(refuse(reason));
                 }
             }
             all.checkpoint |= demands.checkpoint;
         }
+        for old in self.schema().composites() {
+            let new = after.composite(old.attribute.id);
+            if new.is_some_and(|new| new.parts != old.parts) {
+                let ident = &old.attribute.ident;
+                let form = old.parts.iter().find(|part| touched.contains(part));
+                return Err(refused(
+                    data,
+                    form.map_or(0, |part| form_of(*part)),
+                    format!(
+                        "{ident} is composed of other attributes then; a part of a composite keeps its name"
+                    ),
+                ));
+            }
+        }
         Ok(all)
     }
 
-    /// Whether stored facts contradict a change of an attribute, and how.
-    async fn contradicted(&self, a: Entid, demands: change::Demands) -> Result<Option<String>> {
-        let facts = self
-            .collect(Index::Aevt, &Range::prefix(Components::all().a(a)))
-            .await?;
+    /// Whether the facts of an attribute contradict a change of it, and how: those that are stored and those
+    /// that the transaction says.
+    async fn contradicted(
+        &self,
+        a: Entid,
+        demands: change::Demands,
+        said: &[Datom],
+    ) -> Result<Option<String>> {
+        let said = || said.iter().filter(|datom| datom.a == a);
+        let gone: BTreeSet<(Entid, &Value)> = said()
+            .filter(|datom| !datom.added)
+            .map(|datom| (datom.e, &datom.v))
+            .collect();
+        let range = Range::prefix(Components::all().a(a));
+        let mut facts = self.collect(Index::Aevt, &range).await?;
+        facts.retain(|fact| !gone.contains(&(fact.e, &fact.v)));
+        facts.extend(said().filter(|datom| datom.added).cloned());
+        facts.sort_unstable_by(|left, right| (left.e, &left.v).cmp(&(right.e, &right.v)));
         if demands.values_single
             && let Some(pair) = facts.windows(2).find(|pair| pair[0].e == pair[1].e)
         {

@@ -366,6 +366,16 @@ impl Value {
         }
     }
 
+    /// The entities that it refers to, those in a tuple included.
+    pub(crate) fn referred(&self) -> impl Iterator<Item = Entid> + '_ {
+        let elements = match self {
+            Self::Tuple(elements) => &elements[..],
+            _ => &[],
+        };
+        let values = elements.iter().flatten().chain([self]);
+        values.filter_map(Self::as_ref)
+    }
+
     /// The keyword.
     pub fn as_keyword(&self) -> Option<&Keyword> {
         if let Self::Keyword(keyword) = self {

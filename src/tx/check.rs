@@ -304,12 +304,7 @@ impl<'a> Checker<'a> {
     fn references(&self) -> Result<()> {
         for cell in self.cells.values() {
             for (value, form) in &cell.adds {
-                let elements = match value {
-                    Value::Tuple(elements) => &elements[..],
-                    _ => &[],
-                };
-                let referred = elements.iter().flatten().chain([value]);
-                for to in referred.filter_map(Value::as_ref) {
+                for to in value.referred() {
                     let exists =
                         to.0 > 0 && (to < self.next_entid || (to.is_tx() && to <= self.tx.0));
                     if !exists {

@@ -16,7 +16,7 @@ use crate::db::Db;
 use crate::db::stats::table_of;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range};
-use crate::schema::{Attribute, Schema, attrs, tuple};
+use crate::schema::{Attribute, Schema, attrs, describes, tuple};
 use crate::value::Value;
 
 /// Facts about new entities, ready to be committed by
@@ -98,6 +98,13 @@ impl Import {
                     attribute.ident
                 )));
             }
+            // What describes attributes is checked against the facts that are there; names are unique.
+            if describes(*a) && *a != attrs::IDENT {
+                return Err(Error::invalid(format!(
+                    "{} describes attributes: transact it instead of importing it",
+                    attribute.ident
+                )));
+            }
             if at > 0 && row[at - 1].0 == *a && (!attribute.is_many() || row[at - 1].1 == *value) {
                 return Err(Error::invalid(format!(
                     "{} is given twice",
@@ -169,9 +176,9 @@ impl Db {
         for (e, end) in (first.0..).zip(&import.ends) {
             let mut last = None;
             for (a, value) in &import.facts[start..*end] {
-                if let Value::Ref(to) = value
-                    && !(to.0 > 0 && (*to < next_entid || (to.is_tx() && *to <= tx.0)))
-                {
+                let exists =
+                    |to: &Entid| to.0 > 0 && (*to < next_entid || (to.is_tx() && *to <= tx.0));
+                if let Some(to) = value.referred().find(|to| !exists(to)) {
                     return Err(Error::invalid(format!(
                         "there is no entity {to} to refer to"
                     )));

@@ -60,3 +60,65 @@ async fn lookup(db: &Db, ident: &str, value: Value) -> Option<Entid> {
     let lookup = LookupRef { attribute, value };
     db.entid(&EntityRef::Lookup(lookup)).await.unwrap()
 }
+
+/// What a transaction says is judged by the rules that it sets.
+#[tokio::test]
+async fn a_rule_is_kept_by_the_transaction_that_sets_it() {
+    let connection = database(
+        "[{:db/ident :p/name :db/valueType :db.type/string :db/cardinality :db.cardinality/one}
+          {:db/ident :p/tag :db/valueType :db.type/string :db/cardinality :db.cardinality/many}]",
+    )
+    .await;
+    transact(&connection, r#"[{:p/name "x" :p/tag "a" :db/id 5000}]"#).await;
+    let unique = "[:db/add :p/name :db/unique :db.unique/value]";
+    let single = "[:db/add :p/tag :db/cardinality :db.cardinality/one]";
+    for (text, part) in [
+        (
+            format!(r#"[{unique} {{:p/name "y"}} {{:p/name "y"}}]"#),
+            "share the value",
+        ),
+        (format!(r#"[{unique} {{:p/name "x"}}]"#), "share the value"),
+        (
+            format!(r#"[{single} [:db/add 5000 :p/tag "b"]]"#),
+            "several values",
+        ),
+    ] {
+        let reason = refused(&connection, &text).await;
+        assert!(reason.contains(part), "{reason}: {text}");
+    }
+    // What it takes back stands in nobody's way.
+    transact(
+        &connection,
+        &format!(
+            r#"[{unique} {single} [:db/retract 5000 :p/name "x"] {{:p/name "x"}}
+                [:db/retract 5000 :p/tag "a"] [:db/add 5000 :p/tag "b"]]"#
+        ),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn an_import_describes_no_attribute_and_refers_to_what_is_there() {
+    let connection = database(
+        "[{:db/ident :p/pair :db/valueType :db.type/tuple :db/cardinality :db.cardinality/one
+           :db/tupleTypes [:db.type/ref :db.type/long]}]",
+    )
+    .await;
+    let mut import = crate::Import::new(connection.db().schema());
+    let kind = import.attribute("db/valueType").unwrap();
+    let long = connection
+        .db()
+        .schema()
+        .entid(&Keyword::new("db.type/long"));
+    let error = import
+        .entity([(kind, Value::Ref(long.unwrap()))])
+        .unwrap_err();
+    assert!(error.to_string().contains("transact it"), "{error}");
+
+    let mut import = crate::Import::new(connection.db().schema());
+    let pair = import.attribute("p/pair").unwrap();
+    let stranger = Value::Tuple([Some(Value::Ref(Entid(9_999))), Some(Value::Long(1))].into());
+    import.entity([(pair, stranger)]).unwrap();
+    let error = connection.import(import).await.unwrap_err();
+    assert!(error.to_string().contains("no entity 9999"), "{error}");
+}

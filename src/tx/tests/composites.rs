@@ -316,6 +316,11 @@ async fn what_cannot_be_composed_is_refused() {
             "a part of a composite keeps its name",
         ),
         (
+            "[{:db/id :reg/student :db/ident :reg/grade} {:db/id :reg/grade :db/ident :reg/student}]"
+                .into(),
+            "a part of a composite keeps its name",
+        ),
+        (
             "[[:db/add :reg/student :db/cardinality :db.cardinality/many]]".into(),
             "must have cardinality one",
         ),
