@@ -117,10 +117,12 @@ impl Moved<'_> {
             }
         }
         head.commits = self.tree(&mut hands, head.commits).await?;
-        // What was copied must be in the store before the edit reads it.
+        // What was copied must be in the store before the edit reads it, through a loader that has read
+        // nothing: the other one knows nodes by identity, with their children where those lay.
         hands.writer.finish().await?;
-        let mut writer = run.writer(db.loader());
-        head.commits = tree::edit(db.loader(), &mut writer, &head.commits, &changes)
+        let fresh = Arc::new(Loader::new(run.store.clone()));
+        let mut writer = run.writer(&fresh);
+        head.commits = tree::edit(&fresh, &mut writer, &head.commits, &changes)
             .await?
             .tree;
         writer.finish().await?;
