@@ -10,6 +10,14 @@ impl Work {
         found.unwrap().0
     }
 
+    /// What a head reaches.
+    async fn reached(&self, branch: &BranchName) -> Reachable {
+        let head = self.head_of(branch).await;
+        let roots = roots_of(&head.checkpoint).chain(head.commits.root);
+        let loader = Loader::new(self.simulation.store());
+        mark(&loader, roots.collect(), Vec::new()).await.unwrap()
+    }
+
     /// The leaves of the tree of commits: the first `t` of each, and where it lies.
     async fn commits(&self, branch: &BranchName) -> Vec<(u64, Location)> {
         let loader = Loader::new(self.simulation.store());
@@ -37,6 +45,18 @@ impl Work {
     async fn packs(&self) -> BTreeSet<PackId> {
         let packs = self.simulation.store().list_packs().await.unwrap();
         packs.into_iter().map(|pack| pack.id).collect()
+    }
+
+    /// The packs of which a branch reaches something, but less than half.
+    async fn half_dead(&self, branch: &BranchName) -> Vec<PackId> {
+        let reached = self.reached(branch).await;
+        let packs = self.simulation.store().list_packs().await.unwrap();
+        let half = packs
+            .iter()
+            .filter(|pack| (1..pack.len / 2).contains(&reached.bytes_in(pack.id)));
+        let half: Vec<PackId> = half.map(|pack| pack.id).collect();
+        assert!(!half.is_empty());
+        half
     }
 
     /// A branch is whole, and says at its bases and of its commits what it said.
@@ -87,4 +107,89 @@ async fn branches_that_share_a_tree_of_commits_lose_no_leaf_of_it() {
         work.holds(&side).await;
     }
     assert!(moved > 0, "no pack with an old leaf went");
+}
+
+/// Repacking took the branches that the run knew. One made in between went on naming the old packs: the run
+/// condemned them although they were needed.
+#[tokio::test]
+async fn a_branch_made_during_a_run_is_repacked_too() {
+    let mut work = Work::begin(130).await;
+    work.go_on(80, 10).await;
+    work.simulation.pass(MINUTE);
+    let store = work.simulation.store();
+    let options = newest_only();
+    let mut run = Run::begin(&store, &options, world(&work.simulation, 1301))
+        .await
+        .unwrap();
+    run.swap_heads().await.unwrap();
+    let db = work.connection.sync().await.unwrap();
+    work.branches(130).create(&side(), &db).await.unwrap();
+    let report = run.collect().await.unwrap();
+    assert!(report.repacked.count > 0, "{report:?}");
+    let (main, aside) = (
+        work.head_of(&BranchName::default()).await,
+        work.head_of(&side()).await,
+    );
+    assert_eq!(aside.gc_epoch, main.gc_epoch);
+    let reached = work.reached(&side()).await;
+    for note in store.list_notes().await.unwrap() {
+        let body = store.read_note(note.id).await.unwrap().unwrap();
+        for pack in Verdict::decode(&note, &body).packs {
+            assert_eq!(reached.bytes_in(pack), 0, "{pack} was condemned");
+        }
+    }
+    work.simulation.pass(61 * MINUTE);
+    let report = work.gc(&options, 2).await;
+    assert!(report.deleted.count > 0, "{report:?}");
+    work.holds(&side()).await;
+    work.check(9).await;
+}
+
+/// A verdict named a pack that a later run found alive and repacked. The pack went under that verdict, at
+/// once or when it was ripe, and readers of what had been alive had no grace.
+#[tokio::test]
+async fn a_verdict_counts_for_nothing_that_a_later_run_finds_alive() {
+    for (seed, repack, minutes) in [(0, true, 61), (1, true, 30), (2, false, 30)] {
+        let mut work = Work::begin(140 + seed).await;
+        work.go_on(80, 10).await;
+        let retention = Retention::keep_all();
+        let options = |retention: &Retention, repack| GcOptions {
+            retention: retention.clone(),
+            repack,
+            ..GcOptions::default()
+        };
+        // Everything that a checkpoint needs; half of it goes with the old checkpoints.
+        work.simulation.pass(MINUTE);
+        work.gc(&options(&Retention::newest_only(), false), 1).await;
+        let store = work.simulation.store();
+        let half = work.half_dead(&BranchName::default()).await;
+        let note = PackId([u8::MAX; 16]);
+        let wrong = Verdict::of(half.iter().copied()).encode();
+        store.put_note(note, wrong).await.unwrap();
+        work.simulation.pass(minutes * MINUTE);
+        let reader = Db::open(&store, &BranchName::default()).await.unwrap();
+        let twin = work.twin.clone();
+        let report = work.gc(&options(&retention, repack), 2).await;
+        assert_eq!(report.repacked.count > 0, repack, "{report:?}");
+        if !repack {
+            // Now they die, though the verdict is not ripe yet.
+            work.gc(&options(&retention, true), 3).await;
+        }
+        for seed in 4..6 {
+            work.simulation.pass(29 * MINUTE);
+            work.gc(&options(&retention, false), seed).await;
+        }
+        work.simulation.pass(MINUTE);
+        work.gc(&options(&retention, false), 6).await;
+        let left = work.packs().await;
+        assert!(half.iter().all(|pack| left.contains(pack)), "seed {seed}");
+        reader.verify().await.unwrap();
+        twin.check(&reader, 9).await;
+        work.simulation.pass(MINUTE);
+        work.gc(&options(&retention, false), 7).await;
+        let left = work.packs().await;
+        assert!(half.iter().all(|pack| !left.contains(pack)), "seed {seed}");
+        assert!(store.list_notes().await.unwrap().len() <= 1);
+        work.check(9).await;
+    }
 }
