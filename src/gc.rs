@@ -386,7 +386,8 @@ impl<'a> Run<'a> {
         }
         if !half.is_empty() {
             let going: HashSet<PackId> = half.iter().map(|pack| pack.id).collect();
-            repack::repack(&self, &reachable, &going).await?;
+            let named = repack::repack(&self, &reachable, &going).await?;
+            half.retain(|pack| !named.contains(&pack.id));
             for pack in &half {
                 self.report.repacked.add(pack);
             }

@@ -24,17 +24,19 @@ use crate::id::{BranchName, Location, NodeId, PackId};
 use crate::node::{Loader, Node, NodeWriter};
 use crate::tree::{self, Root, Tree};
 
-/// Copies what lives in `going` and swaps every head; after this nothing reaches these packs.
+/// Copies what lives in `going` and swaps every head; after this nothing reaches these packs but those that
+/// are returned, which a tail has come to name.
 pub(super) async fn repack(
     run: &Run<'_>,
     reachable: &Reachable,
     going: &HashSet<PackId>,
-) -> Result<()> {
+) -> Result<HashSet<PackId>> {
     let mut moved = Moved {
         reachable,
         going,
         to: HashMap::new(),
         written: HashMap::new(),
+        named: HashSet::new(),
     };
     let mut done: HashSet<BranchName> = HashSet::new();
     loop {
@@ -44,7 +46,7 @@ pub(super) async fn repack(
         open.retain(|branch| !done.contains(branch));
         // A branch that was made of an old head before that was swapped is in the next listing.
         if open.is_empty() {
-            return Ok(());
+            return Ok(moved.named);
         }
         for branch in open {
             moved.branch(run, &branch).await?;
@@ -61,6 +63,8 @@ struct Moved<'a> {
     to: HashMap<Location, Location>,
     /// Nodes that have been copied; one copy serves all.
     written: HashMap<NodeId, Location>,
+    /// Packs that the tail of a head names; nobody copies these bodies.
+    named: HashSet<PackId>,
 }
 
 /// What copying takes.
@@ -109,12 +113,9 @@ impl Moved<'_> {
     /// A head whose trees reach nothing in the packs that go.
     async fn head(&mut self, run: &Run<'_>, db: &Db) -> Result<Head> {
         let mut head = Head::clone(&db.0.head);
-        if tail_bodies(&head)
-            .iter()
-            .any(|at| self.going.contains(&at.pack))
-        {
-            return Err(busy(&head.branch));
-        }
+        let packs = tail_bodies(&head).into_iter().map(|place| place.pack);
+        self.named
+            .extend(packs.filter(|pack| self.going.contains(pack)));
         let mut hands = Hands {
             loader: db.loader(),
             writer: run.writer(db.loader()),

@@ -193,3 +193,60 @@ async fn a_verdict_counts_for_nothing_that_a_later_run_finds_alive() {
         work.check(9).await;
     }
 }
+
+/// A head whose tail came to name a body in a pack that was to go ended the run before anything was swept,
+/// and the run blamed writers for being faster.
+#[tokio::test]
+async fn a_pack_that_a_tail_comes_to_name_stays_and_the_run_goes_on() {
+    let mut work = Work::begin(150).await;
+    let main = BranchName::default();
+    work.go_on(80, 10).await;
+    work.transact("[{:n/id 1 :n/text \"in the tail\"}]").await;
+    work.simulation.pass(MINUTE);
+    let store = work.simulation.store();
+    let options = GcOptions {
+        grace: Duration::ZERO,
+        ..newest_only()
+    };
+    let mut run = Run::begin(&store, &options, world(&work.simulation, 1501))
+        .await
+        .unwrap();
+    run.swap_heads().await.unwrap();
+    let half = work.half_dead(&main).await;
+    // As only a foreign writer would: tuples with large elements are not transacted.
+    let (mut head, version) = read_head(&store, &main).await.unwrap().unwrap();
+    let text = "x".repeat(3000);
+    let crate::Value::Large(large) = crate::Value::string(text) else {
+        panic!("the text is short")
+    };
+    let large = crate::value::Large {
+        value_type: large.value_type,
+        prefix: large.prefix.clone(),
+        hash: large.hash,
+        len: large.len,
+        body: std::sync::OnceLock::new(),
+        location: Some(Location {
+            pack: half[0],
+            offset: 64,
+            len: 64,
+        }),
+    };
+    let last = head.log.last().unwrap().clone();
+    let tuple = crate::Value::Tuple([Some(crate::Value::Large(large.into()))].into());
+    head.log.push(Datom::add(
+        crate::Entid(last.e.0 + 1),
+        last.a,
+        tuple,
+        last.tx,
+    ));
+    head.generation += 1;
+    let body = head.encode().unwrap();
+    let CasOutcome::Swapped(_) = store.cas_head(&main, Some(&version), body).await else {
+        panic!("nobody else writes")
+    };
+    let report = run.collect().await.unwrap();
+    assert!(report.deleted.count > 0, "{report:?}");
+    let left = work.packs().await;
+    assert!(left.contains(&half[0]));
+    assert!(half[1..].iter().all(|pack| !left.contains(pack)));
+}
