@@ -15,7 +15,8 @@
 //! - The **verdict** names such packs in a note of the store. Whoever opened a branch after it cannot need
 //!   them; whoever opened it before has the grace to finish. So a pack is deleted by a later run, when the
 //!   verdict is older than the grace: a reader within the grace always finishes, also one that stands on a
-//!   dropped checkpoint or an older tree of commits. Later it gets [`Error::SnapshotExpired`].
+//!   dropped checkpoint or an older tree of commits. Later it gets [`Error::SnapshotExpired`]. A verdict
+//!   counts for nothing that a later run finds alive, be it to copy it elsewhere: that is condemned anew.
 //! - A **tombstone** counts as a branch until it is older than the grace; then a run takes its trees out of
 //!   its head, and it can no longer be restored.
 //!
@@ -130,7 +131,8 @@ pub struct GcReport {
     pub half_dead: Packs,
     /// Half-dead packs whose living parts were copied.
     pub repacked: Packs,
-    /// Packs that were found dead for the first time; a run after the grace deletes them.
+    /// Packs that a new verdict names: found dead for the first time, or again after an older verdict was
+    /// over, or repacked. A run after the grace deletes them.
     pub condemned: Packs,
     /// Packs that were deleted.
     pub deleted: Packs,
@@ -378,16 +380,19 @@ impl<'a> Run<'a> {
         let reachable = mark(&self.loader, roots, self.tail_bodies()).await?;
         self.report.live_frames = reachable.frames();
         self.report.live_bytes = reachable.bytes();
-        let (mut dead, half) = self.sort(&reachable);
-        if self.options.repack && !self.options.dry_run && !half.is_empty() {
+        let (dead, mut half) = self.sort(&reachable);
+        if !self.options.repack || self.options.dry_run {
+            half.clear();
+        }
+        if !half.is_empty() {
             let going: HashSet<PackId> = half.iter().map(|pack| pack.id).collect();
-            repack::repack(&mut self, &reachable, &going).await?;
+            let named = repack::repack(&self, &reachable, &going).await?;
+            half.retain(|pack| !named.contains(&pack.id));
             for pack in &half {
                 self.report.repacked.add(pack);
             }
-            dead.extend(half);
         }
-        self.sweep(&dead).await?;
+        self.sweep(&dead, &half).await?;
         Ok(self.report)
     }
 
@@ -420,30 +425,40 @@ impl<'a> Run<'a> {
         (dead, half)
     }
 
-    /// Deletes dead packs that were found dead before the grace, and notes the others.
-    async fn sweep(&mut self, dead: &[PackInfo]) -> Result<()> {
-        let grace = self.grace();
-        let due = |verdict: &Verdict| verdict.at.saturating_add(grace) <= self.now;
-        let named: HashSet<PackId> = self.verdicts.iter().flat_map(|v| v.packs.clone()).collect();
-        let fresh: Vec<&PackInfo> = dead
-            .iter()
-            .filter(|pack| !named.contains(&pack.id))
-            .collect();
-        let ripe: HashSet<PackId> = self
-            .verdicts
-            .iter()
-            .filter(|verdict| due(verdict))
-            .flat_map(|verdict| verdict.packs.clone())
-            .collect();
-        let at_once = grace == 0;
-        let go: Vec<&PackInfo> = dead
-            .iter()
-            .filter(|pack| at_once || ripe.contains(&pack.id))
-            .collect();
-        if !at_once {
-            for pack in &fresh {
-                self.report.condemned.add(pack);
+    /// Deletes dead packs that were found dead before the grace, and notes the others, with those that have
+    /// just been repacked.
+    ///
+    /// Whoever opened a branch before may need what was alive in this run. So no older verdict counts for
+    /// it, and one that names it is over: what else it names goes if it is due, or is noted anew.
+    async fn sweep(&mut self, dead: &[PackInfo], repacked: &[PackInfo]) -> Result<()> {
+        let at_once = self.grace() == 0;
+        let ids = |packs: &[PackInfo]| packs.iter().map(|pack| pack.id).collect::<HashSet<_>>();
+        let (there, found) = (ids(&self.packs), ids(dead));
+        let (mut ripe, mut waiting) = (HashSet::<PackId>::new(), HashSet::<PackId>::new());
+        let mut over = Vec::new();
+        for verdict in &self.verdicts {
+            let due = verdict.at.saturating_add(self.grace()) <= self.now;
+            let mut packs = verdict.packs.iter();
+            let alive = packs.any(|pack| there.contains(pack) && !found.contains(pack));
+            if due {
+                ripe.extend(&verdict.packs);
             }
+            // Those that name nothing are left over from a run that died.
+            if at_once || due || alive || verdict.packs.is_empty() {
+                over.push(verdict.note);
+            } else {
+                waiting.extend(&verdict.packs);
+            }
+        }
+        // A run that died may have left a verdict that is over beside the one that took its place.
+        ripe.retain(|pack| found.contains(pack) && !waiting.contains(pack));
+        let (go, mut fresh): (Vec<&PackInfo>, Vec<&PackInfo>) = dead
+            .iter()
+            .chain(repacked)
+            .partition(|pack| at_once || ripe.contains(&pack.id));
+        fresh.retain(|pack| !waiting.contains(&pack.id));
+        for pack in &fresh {
+            self.report.condemned.add(pack);
         }
         for pack in &go {
             self.report.deleted.add(pack);
@@ -451,7 +466,7 @@ impl<'a> Run<'a> {
         if self.options.dry_run {
             return Ok(());
         }
-        if !fresh.is_empty() && !at_once {
+        if !fresh.is_empty() {
             let verdict = Verdict::of(fresh.iter().map(|pack| pack.id));
             let id = PackId(self.environment.random());
             self.store.put_note(id, verdict.encode()).await?;
@@ -459,12 +474,9 @@ impl<'a> Run<'a> {
         for pack in go {
             self.store.delete_pack(pack.id).await?;
         }
-        // Notes go last: until then a run that died can be taken up. Those that name nothing are left over
-        // from such a run.
-        for verdict in &self.verdicts {
-            if at_once || due(verdict) || verdict.packs.is_empty() {
-                self.store.delete_note(verdict.note).await?;
-            }
+        // Notes go last: until then a run that died can be taken up.
+        for note in over {
+            self.store.delete_note(note).await?;
         }
         if let Some(mark) = self.mark {
             self.store.delete_note(mark).await?;

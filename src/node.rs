@@ -22,6 +22,7 @@ pub mod loader;
 pub mod values;
 pub mod writer;
 
+pub use audit::Body;
 pub use builder::LeafBuilder;
 pub use decode::{Fault, decode, decode_trusted};
 pub use encode::{Encoded, check_limits, encode};

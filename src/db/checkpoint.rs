@@ -15,7 +15,7 @@ use super::{Db, lies_in_avet};
 use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::CommitHash;
-use crate::index::{Components, Edge, Index, Range, TreeName};
+use crate::index::{Components, Edge, Index, Range, TreeName, TreeOrder};
 use crate::node::NodeWriter;
 use crate::schema::Schema;
 use crate::tree::{self, Change, Tree};
@@ -139,20 +139,11 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
     .await?;
 
     // What the trees held and the tail superseded comes out of the trees, with its `tx`.
-    // `:db/noHistory` rules as it was before the last transaction: a change of it checkpoints at once, so
-    // what history keeps is a function of the log, however its transactions were grouped.
-    let mut governing = Schema::clone(&db.0.checkpoint_schema);
-    let last = tail.log().partition_point(|datom| datom.tx.t() < db.0.t);
-    governing.fold(&tail.log()[..last]);
-    let keeps_history = |a: Entid| {
-        governing
-            .attribute(a)
-            .is_none_or(|attribute| !attribute.no_history)
-    };
+    let ends = Ends::of(tail.log(), &db.0.checkpoint_schema);
     let mut superseded: Vec<Datom> = eavt.removed;
     superseded.extend(eavt.replaced);
     superseded.extend(tail.superseded().cloned());
-    superseded.retain(|datom| keeps_history(datom.a));
+    superseded.retain(|datom| ends.keeps(datom));
     let history = |name: TreeName, datoms: Vec<Datom>| {
         let order = name.order();
         let mut datoms = datoms;
@@ -201,6 +192,51 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
         log.tree,
     ])
 }
+
+/// The retractions of a tail, and which of them history does not keep, nor what they retract.
+///
+/// `:db/noHistory` rules as it was before the transaction that retracted. So what history keeps is a function
+/// of the log, however its transactions were grouped: the tail of a past basis whose checkpoints were dropped
+/// reaches across changes of the schema.
+struct Ends<'a> {
+    /// By fact and `tx`; none if history keeps all.
+    retracted: Vec<(&'a Datom, bool)>,
+}
+
+impl<'a> Ends<'a> {
+    /// Those of `log`, which began under this schema.
+    fn of(log: &'a [Datom], schema: &Schema) -> Self {
+        let mut schema = Schema::clone(schema);
+        let mut retracted = Vec::new();
+        for said in log.chunk_by(|left, right| left.tx == right.tx) {
+            for datom in said.iter().filter(|datom| !datom.added) {
+                let attribute = schema.attribute(datom.a);
+                let kept = attribute.is_none_or(|attribute| !attribute.no_history);
+                retracted.push((datom, kept));
+            }
+            schema.fold(said);
+        }
+        if retracted.iter().all(|(_, kept)| *kept) {
+            retracted.clear();
+        }
+        retracted.sort_unstable_by(|(left, _), (right, _)| BY_FACT.compare(left, right));
+        Self { retracted }
+    }
+
+    /// Whether history keeps a fact that was superseded, or a retraction.
+    fn keeps(&self, datom: &Datom) -> bool {
+        // Words on one fact alternate: the next retraction is the one that ended it, or the datom itself.
+        let ended = |(end, _): &(&Datom, bool)| BY_FACT.compare(end, datom).is_lt();
+        let at = self.retracted.partition_point(ended);
+        self.retracted.get(at).is_none_or(|(_, kept)| *kept)
+    }
+}
+
+/// Facts in EAVT order, what was said of one by `tx`.
+const BY_FACT: TreeOrder = TreeOrder {
+    index: Index::Eavt,
+    keys_tx: true,
+};
 
 async fn edit(
     db: &Db,

@@ -127,14 +127,12 @@ impl Db {
 
     /// The commits that the head lists as pending, oldest first.
     fn pending_commits(&self) -> Vec<CommitId> {
-        let head = &self.0.head;
-        let mut hash = head.checkpoint_commit;
-        let mut commits = Vec::with_capacity(head.pending.len());
-        for pending in &head.pending {
-            hash = pending.hash(hash, &pending.digest(head.log_of(pending.t)));
-            commits.push(CommitId { t: pending.t, hash });
-        }
-        commits
+        let pending = self.0.head.pending.iter().zip(self.chain());
+        let commits = pending.map(|(pending, hash)| CommitId {
+            t: pending.t,
+            hash: *hash,
+        });
+        commits.collect()
     }
 }
 

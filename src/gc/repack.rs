@@ -2,11 +2,12 @@
 //!
 //! Where children lie is no part of a node's identity, so copies keep their hashes, and so do the nodes
 //! above them, up to the roots. Only the tree of commits changes, because its records name roots. Every
-//! head then is swapped once more, with a new epoch; what lay in the old packs is dead at once.
+//! head then is swapped once more, with a new epoch, also those of branches that were made meanwhile; what
+//! lay in the old packs is dead then, for whoever opens a branch from now on.
 //!
 //! So no index of places is needed, and no reader ever follows a stale one.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -19,56 +20,39 @@ use crate::db::Db;
 use crate::db::commit::{Checkpoint, CommitRecord};
 use crate::db::head::Head;
 use crate::error::Result;
-use crate::id::{Location, NodeId, PackId};
+use crate::id::{BranchName, Location, NodeId, PackId};
 use crate::node::{Loader, Node, NodeWriter};
 use crate::tree::{self, Root, Tree};
 
-/// Copies what lives in `going` and swaps every head; after this nothing reaches these packs.
+/// Copies what lives in `going` and swaps every head; after this nothing reaches these packs but those that
+/// are returned, which a tail has come to name.
 pub(super) async fn repack(
-    run: &mut Run<'_>,
+    run: &Run<'_>,
     reachable: &Reachable,
     going: &HashSet<PackId>,
-) -> Result<()> {
+) -> Result<HashSet<PackId>> {
     let mut moved = Moved {
         reachable,
         going,
         to: HashMap::new(),
         written: HashMap::new(),
+        named: HashSet::new(),
     };
-    let branches: Vec<_> = run.lines.keys().cloned().collect();
-    for branch in branches {
-        let mut rounds = 0..ROUNDS_MAX;
-        loop {
-            if rounds.next().is_none() {
-                return Err(busy(&branch));
-            }
-            let Some((head, version)) = read_head(run.store, &branch).await? else {
-                break;
-            };
-            if head.gc_epoch != run.epoch {
-                return Err(run.fenced(&branch, &head));
-            }
-            let deleted = head.deleted;
-            let head = Head {
-                deleted: None,
-                ..head
-            };
-            let db = Db::from_head(Arc::clone(&run.loader), head).await?;
-            let mut line = Line {
-                head: Head {
-                    deleted,
-                    ..moved.head(run, &db).await?
-                },
-                version,
-                kept: Vec::new(),
-            };
-            line.head.gc_epoch = run.epoch + 1;
-            if run.put(&branch, &mut line).await? {
-                break;
-            }
+    let mut done: HashSet<BranchName> = HashSet::new();
+    loop {
+        let listed = run.store.list_branches().await?;
+        let known = run.lines.keys().cloned();
+        let mut open: BTreeSet<BranchName> = known.chain(listed).collect();
+        open.retain(|branch| !done.contains(branch));
+        // A branch that was made of an old head before that was swapped is in the next listing.
+        if open.is_empty() {
+            return Ok(moved.named);
+        }
+        for branch in open {
+            moved.branch(run, &branch).await?;
+            done.insert(branch);
         }
     }
-    Ok(())
 }
 
 /// What has been moved.
@@ -79,6 +63,8 @@ struct Moved<'a> {
     to: HashMap<Location, Location>,
     /// Nodes that have been copied; one copy serves all.
     written: HashMap<NodeId, Location>,
+    /// Packs that the tail of a head names; nobody copies these bodies.
+    named: HashSet<PackId>,
 }
 
 /// What copying takes.
@@ -88,15 +74,48 @@ struct Hands<'a> {
 }
 
 impl Moved<'_> {
+    /// Swaps the head of a branch for one that reaches nothing in the packs that go.
+    async fn branch(&mut self, run: &Run<'_>, branch: &BranchName) -> Result<()> {
+        for _ in 0..ROUNDS_MAX {
+            let Some((head, version)) = read_head(run.store, branch).await? else {
+                return Ok(());
+            };
+            if head.gc_epoch != run.epoch {
+                if run.lines.contains_key(branch) {
+                    return Err(run.fenced(branch, &head));
+                }
+                // Made of a head that this repacking has swapped, or of none that the run has: if it needs
+                // what goes, the next run finds that alive.
+                return Ok(());
+            }
+            let deleted = head.deleted;
+            let head = Head {
+                deleted: None,
+                ..head
+            };
+            let db = Db::from_head(Arc::clone(&run.loader), head).await?;
+            let mut line = Line {
+                head: Head {
+                    deleted,
+                    ..self.head(run, &db).await?
+                },
+                version,
+                kept: Vec::new(),
+            };
+            line.head.gc_epoch = run.epoch + 1;
+            if run.put(branch, &mut line).await? {
+                return Ok(());
+            }
+        }
+        Err(busy(branch))
+    }
+
     /// A head whose trees reach nothing in the packs that go.
     async fn head(&mut self, run: &Run<'_>, db: &Db) -> Result<Head> {
         let mut head = Head::clone(&db.0.head);
-        if tail_bodies(&head)
-            .iter()
-            .any(|at| self.going.contains(&at.pack))
-        {
-            return Err(busy(&head.branch));
-        }
+        let packs = tail_bodies(&head).into_iter().map(|place| place.pack);
+        self.named
+            .extend(packs.filter(|pack| self.going.contains(pack)));
         let mut hands = Hands {
             loader: db.loader(),
             writer: run.writer(db.loader()),
@@ -117,10 +136,12 @@ impl Moved<'_> {
             }
         }
         head.commits = self.tree(&mut hands, head.commits).await?;
-        // What was copied must be in the store before the edit reads it.
+        // What was copied must be in the store before the edit reads it, through a loader that has read
+        // nothing: the other one knows nodes by identity, with their children where those lay.
         hands.writer.finish().await?;
-        let mut writer = run.writer(db.loader());
-        head.commits = tree::edit(db.loader(), &mut writer, &head.commits, &changes)
+        let fresh = Arc::new(Loader::new(run.store.clone()));
+        let mut writer = run.writer(&fresh);
+        head.commits = tree::edit(&fresh, &mut writer, &head.commits, &changes)
             .await?
             .tree;
         writer.finish().await?;

@@ -21,17 +21,20 @@ const HOUR: Duration = Duration::from_hours(1);
 const DAY: Duration = Duration::from_hours(24);
 
 /// Which checkpoints of the past stay: all that are young, then the last one of each interval, the longer
-/// the older they are; and whatever their age so many that opening a past basis replays a bounded piece of
-/// the log.
+/// the older they are; and whatever their age so many that dropping the others makes no past basis replay
+/// more than so many datoms of the log.
 ///
 /// The newest checkpoint of a branch always stays. By default all stay for a day, then one an hour for a
-/// week, one a day for 90 days, and one for every 30 days after that; and no basis replays more than about
-/// a million datoms.
+/// week, one a day for 90 days, and one for every 30 days after that; and by dropping the others no basis
+/// comes to replay more than about a million datoms.
+///
+/// Checkpoints are dropped and never brought back. A basis whose checkpoints went before, by a run with
+/// [`Retention::newest_only`] or a larger bound, or by a purge, goes on replaying what it replays.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retention {
     /// Ages with the interval from there on, in milliseconds, the least age first.
     steps: Vec<(i64, i64)>,
-    /// How many datoms of the log a basis may replay.
+    /// How many datoms of the log a basis may come to replay.
     replay_max: u64,
 }
 
@@ -60,7 +63,12 @@ impl Retention {
             .replay(u64::MAX)
     }
 
-    /// Keeps a checkpoint of any age if without it a basis would replay more datoms of the log than this.
+    /// Keeps a checkpoint of any age if without it a basis could come to replay more datoms of the log than
+    /// this.
+    ///
+    /// What counts are the datoms from the checkpoint that stays before it to the one behind it. The last
+    /// transaction of these, which made that checkpoint, is replayed by no basis; records do not tell how much
+    /// it said. So where it said much, a checkpoint stays that could go.
     #[must_use]
     pub fn replay(mut self, datoms_max: u64) -> Self {
         self.replay_max = datoms_max;
@@ -146,7 +154,8 @@ pub(super) async fn thin(db: &Db, retention: &Retention, now: i64) -> Result<Thi
     };
     let (mut older, mut replayed_from) = (0, 0);
     for (at, ((datom, record), keep)) in found.into_iter().zip(keeps).enumerate() {
-        // Without this one, a basis right before the next would replay from the last that stays.
+        // Without this one, a basis right before the next would replay from the last that stays: at most
+        // this much, for it does not replay the transaction that made the next.
         let next = logs.get(at + 1).copied().unwrap_or_default();
         if keep || next.saturating_sub(replayed_from) > retention.replay_max {
             older = record.covered;

@@ -18,6 +18,7 @@ mod bases;
 mod crash;
 mod marking;
 mod purging;
+mod repacking;
 mod tombstones;
 
 const MINUTE: i64 = 60 * 1000;

@@ -64,7 +64,7 @@ pub async fn verify(loader: &Loader, tree: &Tree) -> Result<Report> {
     verify_watched(loader, tree, &mut |_| ()).await
 }
 
-/// [`verify`], telling how many datoms each leaf had that was found right.
+/// [`verify`], showing each leaf that was found right.
 ///
 /// # Errors
 ///
@@ -72,9 +72,9 @@ pub async fn verify(loader: &Loader, tree: &Tree) -> Result<Report> {
 pub async fn verify_watched(
     loader: &Loader,
     tree: &Tree,
-    progress: &mut (dyn FnMut(u64) + Send),
+    watch: &mut (dyn FnMut(&Leaf) + Send),
 ) -> Result<Report> {
-    verify_within(loader, tree, Limits::of(tree.name), progress).await
+    verify_within(loader, tree, Limits::of(tree.name), watch).await
 }
 
 /// [`verify_watched`] of a tree that was built with these limits.
@@ -82,7 +82,7 @@ pub(crate) async fn verify_within(
     loader: &Loader,
     tree: &Tree,
     limits: Limits,
-    progress: &mut (dyn FnMut(u64) + Send),
+    watch: &mut (dyn FnMut(&Leaf) + Send),
 ) -> Result<Report> {
     let Some(root) = tree.root else {
         return Ok(Report::default());
@@ -96,7 +96,7 @@ pub(crate) async fn verify_within(
         last: None,
         started: false,
         report: Report::default(),
-        progress,
+        watch,
     };
     match walk.run(loader, root).await {
         Ok(()) => {}
@@ -137,7 +137,7 @@ struct Walk<'p> {
     /// Whether a leaf has been read.
     started: bool,
     report: Report,
-    progress: &'p mut (dyn FnMut(u64) + Send),
+    watch: &'p mut (dyn FnMut(&Leaf) + Send),
 }
 
 /// An open inner node and which of its children comes next.
@@ -261,7 +261,7 @@ impl Walk<'_> {
             self.started = true;
         }
         self.report.datoms += leaf.len() as u64;
-        (self.progress)(leaf.len() as u64);
+        (self.watch)(leaf);
         self.last = Some(leaf.datom(leaf.len() - 1));
         Ok(())
     }

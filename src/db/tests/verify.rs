@@ -576,3 +576,44 @@ async fn a_verification_reads_neighbours_together() {
     println!("{gets} requests for {nodes} nodes");
     assert!(gets * 3 < nodes, "{gets} requests for {nodes} nodes");
 }
+
+/// Every leaf says for itself where the bodies of its large values lie. Only those of the log were followed, so
+/// that a basis could not be read although its database had been proven whole.
+#[tokio::test]
+async fn a_body_that_does_not_lie_where_a_leaf_of_any_tree_says_is_named() {
+    let connection = database(12).await;
+    let note = |number: u64| format!("[{{:p/name \"ada\" :p/note \"{number:0>3000}\"}}]");
+    for number in 0..2 {
+        transact(&connection, &note(number)).await;
+    }
+    connection.checkpoint().await.unwrap();
+    let db = cold(connection.store()).await;
+    assert_eq!(faults(&db, Depth::Deep).await, [""; 0]);
+    for name in [
+        TreeName::Eavt,
+        TreeName::Aevt,
+        TreeName::HistoryEavt,
+        TreeName::HistoryAevt,
+        TreeName::Log,
+    ] {
+        let root = db.0.head.checkpoint.tree(name).root.unwrap();
+        let node = db.loader().load(root.id, root.location).await.unwrap();
+        let Node::Leaf(leaf) = &*node else {
+            panic!("{name} has many leaves")
+        };
+        assert!(!leaf.larges().is_empty(), "{name}");
+        for elsewhere in [None, Some(root.location)] {
+            let mut writer = writer(&db);
+            let place = |large: &crate::value::Large| elsewhere.or(large.location);
+            let (id, location) = writer.copy(leaf, db.loader(), place).await.unwrap();
+            writer.finish().await.unwrap();
+            assert_eq!(id, root.id);
+            let root = Some(Root { location, ..root });
+            let moved = with_tree(&db, Tree { name, root });
+            let found = faults(&moved, Depth::Deep).await;
+            let start = format!("{name} tree: the body of value ");
+            let named = found.iter().any(|fault| fault.starts_with(&start));
+            assert_eq!(named, elsewhere.is_some(), "{name}: {found:?}");
+        }
+    }
+}

@@ -106,3 +106,70 @@ async fn every_basis_of_a_purged_branch_answers_from_its_log() {
     assert!(report.deleted.count > 0, "{report:?}");
     work.check(1).await;
 }
+
+/// A checkpoint that a change of `:db/noHistory` forces can be dropped; then the tail of a past basis, and of
+/// a branch made there, reaches across the change. What was superseded before it was taken for what was
+/// superseded behind it.
+#[tokio::test]
+async fn a_branch_whose_tail_reaches_across_a_change_of_no_history_is_canonical() {
+    for seed in 0..4 {
+        let mut dice = Dice(seed);
+        let mut work = Work::begin(115 + seed).await;
+        work.go_on(4, 1).await;
+        let mut forgets = [false; 2];
+        let mut next = String::new();
+        for n in 0..24u64 {
+            let which = usize::from(dice.below(2) == 1);
+            let attribute = ["n/text", "n/more"][which];
+            next.clear();
+            let _ = match (n, dice.below(4)) {
+                (3, _) => write!(
+                    next,
+                    "[{{:db/ident :n/more :db/valueType :db.type/string :db/index true
+                       :db/cardinality :db.cardinality/one}}]"
+                ),
+                (4.., 0) => {
+                    let old = std::mem::replace(&mut forgets[which], n % 3 > 0);
+                    if old == forgets[which] && n > 6 {
+                        write!(next, "[[:db/add :{attribute} :db/index {}]]", n % 2 == 0)
+                    } else {
+                        write!(
+                            next,
+                            "[[:db/add :{attribute} :db/noHistory {}]]",
+                            forgets[which]
+                        )
+                    }
+                }
+                (4.., 1) => write!(
+                    next,
+                    "[{{:n/id {} :n/text \"one {n}\" :n/more \"two {n}\"}}]",
+                    dice.below(3)
+                ),
+                (0..4, _) => write!(next, "[{{:n/id {} :n/text \"{n}\"}}]", n % 2),
+                _ => write!(
+                    next,
+                    "[[:db/retractEntity [:n/id {}]] [:db/add \"e\" :n/id {}]]",
+                    dice.below(3),
+                    9 + n
+                ),
+            };
+            work.transact(&next).await;
+            work.simulation.pass(MINUTE);
+        }
+        work.connection.checkpoint().await.unwrap();
+        work.simulation.pass(MINUTE);
+        let report = work.gc(&newest_only(), seed).await;
+        assert!(report.dropped_checkpoints > 2, "{report:?}");
+        let newest = work.connection.sync().await.unwrap();
+        newest.verify().await.unwrap();
+        for t in 6..newest.basis_t() {
+            let past = newest.as_of(crate::TimePoint::T(t)).await.unwrap();
+            let name = BranchName::try_new(&format!("at-{t}")).unwrap();
+            work.branches(t).create(&name, &past).await.unwrap();
+            let connection = work.open(&name, t).await;
+            connection.checkpoint().await.unwrap();
+            let found = connection.db().verify().await;
+            assert!(found.is_ok(), "seed {seed}, t={t}: {found:?}");
+        }
+    }
+}

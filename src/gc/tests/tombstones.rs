@@ -5,17 +5,17 @@ use crate::conn::{Branches, MergeOutcome, MergeStrategy, Purge};
 use crate::datom::Entid;
 use crate::id::Location;
 
-fn side() -> BranchName {
+pub(super) fn side() -> BranchName {
     BranchName::try_new("side").unwrap()
 }
 
 impl Work {
-    fn branches(&self, seed: u64) -> Branches {
+    pub(super) fn branches(&self, seed: u64) -> Branches {
         let environment = world(&self.simulation, 1 << 44 | seed);
         Branches::new_in(self.connection.store(), environment)
     }
 
-    async fn open(&self, branch: &BranchName, seed: u64) -> Connection {
+    pub(super) async fn open(&self, branch: &BranchName, seed: u64) -> Connection {
         let environment = world(&self.simulation, 1 << 45 | seed);
         Connection::open_in(self.connection.store(), branch.clone(), environment)
             .await
