@@ -479,7 +479,7 @@ impl Run<'_> {
         let note = Note {
             database: theirs.database_id(),
             branch: follower.options.to_branch.clone(),
-            gc_epoch,
+            gc_epoch: base.map_or(Note::NO_EPOCH, |base| base.0.head.gc_epoch),
         };
         let loader = base.map_or_else(
             || Arc::new(Loader::new(follower.to.clone())),

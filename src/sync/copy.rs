@@ -432,7 +432,8 @@ impl<'a> Copy<'a> {
             if earlier.database != self.note.database || earlier.branch != self.note.branch {
                 continue;
             }
-            let same_epoch = earlier.gc_epoch == self.note.gc_epoch;
+            // Without a base there is no head whose epoch a collection would have changed.
+            let same_epoch = self.base.is_some() && earlier.gc_epoch == self.note.gc_epoch;
             self.resumed.push(note.id);
             for pack in packs_of(note.id) {
                 let footer = match read_footer(store, pack).await {
