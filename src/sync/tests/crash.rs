@@ -346,3 +346,62 @@ async fn what_a_copy_took_up_may_go_before_the_copy_does() {
     }
     assert!(stopped > 5, "{stopped}");
 }
+
+/// A new branch beside another of the same database, on which it leans.
+async fn beside(seed: u64) -> (Source, Arc<Simulation>, SyncOptions) {
+    let (mut source, to) = behind(seed, false).await;
+    for round in 0..4 {
+        source.go_on(9, 3).await;
+        fetched(&source.store(), &to.store(), 100 + round).await;
+    }
+    source.go_on(14, 3).await;
+    source.connection.checkpoint().await.unwrap();
+    let options = SyncOptions {
+        to_branch: name("dev"),
+        ..small()
+    };
+    (source, to, options)
+}
+
+/// The branch was made, and one read later it was looked whether what it shares still stands. If that read
+/// failed, the error left the branch behind, and nobody knew whether it could be relied on.
+#[tokio::test]
+async fn a_request_that_fails_once_leaves_no_branch_that_nobody_vouches_for() {
+    let (source, start, options) = beside(39).await;
+    let (store, fuse) = start.copy().await.store_until(0, false);
+    copied(&source.store(), &store, &options, 2).await.unwrap();
+    for at in 1..=fuse.operations() {
+        for applied in [false, true] {
+            let to = start.copy().await;
+            let store = to.store_stumbling(at, applied);
+            let copy = copied(&source.store(), &store, &options, 3).await;
+            let there = Db::open(&to.store(), &name("dev")).await;
+            match copy {
+                Ok(_) => alike(&source.db().await, &there.unwrap(), 29).await,
+                Err(error) => assert!(there.is_err(), "operation {at}: {error}"),
+            }
+        }
+    }
+}
+
+/// A collection takes away what the copy was about to read of the other branch. The head of the new one is not
+/// there yet and cannot tell; that of the other can.
+#[tokio::test]
+async fn a_collection_that_meets_only_the_neighbour_makes_a_new_branch_begin_anew() {
+    let (source, start, options) = beside(40).await;
+    let to = start.copy().await;
+    let options_of_gc = GcOptions {
+        retention: Retention::newest_only(),
+        ..GcOptions::default()
+    };
+    amid(&source, &to.store(), &options, || {
+        for seed in 0..3 {
+            to.pass(2 * HOUR);
+            block_on(gc_in(&to.store(), &options_of_gc, Seeded::new(400 + seed))).unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    let copy = Db::open(&to.store(), &name("dev")).await.unwrap();
+    alike(&source.db().await, &copy, 29).await;
+}
