@@ -435,7 +435,9 @@ impl Run<'_> {
             .ours
             .as_ref()
             .map_or(0, |ours| ours.head_commit().t + 1);
-        let (mut head, notes) = self.head(&theirs, &target, past).await?;
+        let Some((mut head, notes)) = self.head(&theirs, target, past).await? else {
+            return Ok(false);
+        };
         let loader = target.base().map_or_else(
             || Arc::new(Loader::new(to.clone())),
             |base| Arc::clone(base.loader()),
@@ -466,13 +468,14 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// The head that the target is to have, whose packs have been put; and the notes to delete then.
+    /// The head that the target is to have, whose packs have been put; and the notes to delete then. `None` if
+    /// packs that were taken up may have gone meanwhile.
     async fn head(
         &mut self,
         theirs: &Db,
         target: &Target,
         past: Past,
-    ) -> Result<(Head, Vec<PackId>)> {
+    ) -> Result<Option<(Head, Vec<PackId>)>> {
         let Self {
             follower,
             progress,
@@ -557,7 +560,7 @@ impl Run<'_> {
             }
         }
         let notes = copy.finish().await?;
-        Ok((head, notes))
+        Ok(notes.map(|notes| (head, notes)))
     }
 }
 

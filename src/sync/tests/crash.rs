@@ -347,6 +347,35 @@ async fn what_a_copy_took_up_may_go_before_the_copy_does() {
     assert!(stopped > 5, "{stopped}");
 }
 
+/// A copy takes up what another had left almost a week ago. While it goes on, the week ends, and two collections
+/// take away what it has taken up.
+#[tokio::test]
+async fn what_was_taken_up_is_looked_for_again_before_the_head_moves() {
+    for empty in [true, false] {
+        let (source, start) = behind(38, empty).await;
+        let (store, fuse) = start.copy().await.store_until(0, false);
+        copied(&source.store(), &store, &small(), 2).await.unwrap();
+        for quarter in [2, 3] {
+            let to = start.copy().await;
+            let (store, _) = to.store_until(fuse.operations() * quarter / 4, false);
+            copied(&source.store(), &store, &small(), 3)
+                .await
+                .unwrap_err();
+            to.pass(7 * 24 * HOUR - HOUR);
+            amid(&source, &to.store(), &small(), || {
+                for round in 0..3 {
+                    to.pass(2 * HOUR);
+                    block_on(collect(&to, round));
+                }
+            })
+            .await
+            .unwrap();
+            alike(&source.db().await, &opened(&to.store()).await, 29).await;
+            assert_eq!(to.store().list_notes().await.unwrap(), []);
+        }
+    }
+}
+
 /// A new branch beside another of the same database, on which it leans.
 async fn beside(seed: u64) -> (Source, Arc<Simulation>, SyncOptions) {
     let (mut source, to) = behind(seed, false).await;
