@@ -26,7 +26,6 @@ use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
-use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result, StoreFailure};
 use crate::id::{BranchName, Location, PackId};
@@ -51,8 +50,6 @@ pub use self::requests::Requests;
 
 /// Requests that one [`Store::read_many`] has under way at once.
 const PARALLEL_MAX: usize = 32;
-/// Reads of packs that a store has under way at once, for all its callers.
-const READS_MAX: usize = 64;
 
 /// A place that holds databases: immutable packs and one head per branch.
 ///
@@ -67,8 +64,6 @@ struct Inner {
     location: String,
     read_only: bool,
     counters: Counters,
-    /// A permit for each read of a pack that may be under way. Nobody who holds one waits for another.
-    reads: Semaphore,
 }
 
 impl Store {
@@ -136,7 +131,6 @@ impl Store {
             location,
             read_only,
             counters,
-            reads: Semaphore::new(READS_MAX),
         }))
     }
 
@@ -280,8 +274,8 @@ impl Store {
     /// Reads frames, in the order of `locations`, with as few requests as is sensible.
     ///
     /// Frames that lie close together come in one request and share its buffer, so that a small frame
-    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once, and 64
-    /// for all callers of this store.
+    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once. Callers
+    /// are not counted together: one whose future nobody polls would hold up the others.
     ///
     /// # Errors
     ///
@@ -420,8 +414,6 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        // A semaphore that is never closed always has a permit in the end.
-        let _permit = self.0.reads.acquire().await;
         let key = layout::pack_key(&self.0.prefix, pack);
         let bytes = match self
             .get(&key, GetOptions::new().with_range(Some(range.clone())))
@@ -624,5 +616,40 @@ mod tests {
         );
         let spent = store.requests() - before;
         assert_eq!((spent.gets, spent.bytes_read), (1, 100_000));
+    }
+
+    /// Two lazy streams had begun to read and were not asked for more. They held every permit of the store, and
+    /// whoever read anything else waited for ever.
+    #[tokio::test]
+    async fn reads_that_nobody_goes_on_with_hold_nobody_up() {
+        let simulation = simulated::Simulation::new();
+        let mut locations = Vec::new();
+        for n in 0..40 {
+            let mut writer = PackWriter::new(PackId([n; 16]));
+            let id = crate::NodeId::of(&[n]);
+            locations.push(writer.append(FrameKind::Leaf, 0, id, &[n; 100]));
+            let store = simulation.store();
+            store.put_pack(writer.id(), writer.finish()).await.unwrap();
+        }
+        let (store, rounds) = simulation.store_in_rounds();
+        let mut begun: Vec<_> = (0..3)
+            .map(|_| Box::pin(store.read_many(&locations)))
+            .collect();
+        for begun in &mut begun {
+            assert!(futures::poll!(begun).is_pending());
+        }
+        let mut read = Box::pin(store.read_many(&locations));
+        let mut polls = 0;
+        let read = std::future::poll_fn(|context| {
+            polls += 1;
+            match read.as_mut().poll(context) {
+                std::task::Poll::Pending if polls > 9 => std::task::Poll::Ready(None),
+                polled => polled.map(Some),
+            }
+        });
+        let (frames, ..) = rounds.of(read).await;
+        let frames = frames.expect("it waits for those that nobody goes on with");
+        assert_eq!(frames.unwrap().len(), locations.len());
+        drop(begun);
     }
 }
