@@ -62,8 +62,31 @@ struct Inner {
     prefix: Path,
     heads: Arc<dyn HeadStore>,
     location: String,
+    identity: Identity,
     read_only: bool,
     counters: Counters,
+}
+
+/// What tells stores apart. Locations do not: they leave options out, and callers choose theirs freely.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// The hash of an address, options included, which is never printed.
+    Address(blake3::Hash),
+    /// The objects, and the prefix: heads lie among them.
+    Objects,
+    /// The objects and the heads.
+    ObjectsAndHeads,
+}
+
+impl Identity {
+    /// Of an address in the one way to write it.
+    fn address(kind: &str, address: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kind.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(address);
+        Self::Address(hasher.finalize())
+    }
 }
 
 impl Store {
@@ -85,11 +108,13 @@ impl Store {
     pub fn file(root: &std::path::Path) -> Result<Self> {
         let objects = FileObjects::open(root)?;
         let location = objects.to_string();
-        Ok(Self::new(
+        let identity = Identity::address("file", objects.root().as_os_str().as_encoded_bytes());
+        let store = Self::new(
             Arc::new(objects),
             Arc::new(FileHeads::open(root)?),
             location,
-        ))
+        );
+        Ok(store.with_identity(identity))
     }
 
     /// A store below `prefix` in an object store that has conditional PUTs, which swap the heads.
@@ -102,7 +127,8 @@ impl Store {
     ) -> Self {
         let location = location.into();
         let heads = ObjectHeads::new(Arc::clone(&objects), prefix.clone(), location.clone());
-        Self::assemble(objects, prefix, Arc::new(heads), location, false)
+        let store = Self::assemble(objects, prefix, Arc::new(heads), location, false);
+        store.with_identity(Identity::Objects)
     }
 
     /// A store of packs in `objects` and heads in `heads`.
@@ -129,9 +155,18 @@ impl Store {
             prefix,
             heads,
             location,
+            identity: Identity::ObjectsAndHeads,
             read_only,
             counters,
         }))
+    }
+
+    /// This store, which nobody else has yet, told apart from others by something else.
+    fn with_identity(mut self, identity: Identity) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.identity = identity;
+        }
+        self
     }
 
     /// Where this is, for messages: no credentials, no options.
@@ -140,9 +175,19 @@ impl Store {
     }
 
     /// Whether this and the other are handles of one store, as far as that can be told.
+    ///
+    /// In doubt they are not: a branch that is moved to a value of another store is lost, and who is refused
+    /// can copy.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let shared = Arc::ptr_eq(&self.0, &other.0);
-        shared || (self.0.location == other.0.location && !self.0.location.starts_with("memory"))
+        let (ours, theirs) = (&*self.0, &*other.0);
+        let objects =
+            || Arc::ptr_eq(&ours.objects, &theirs.objects) && ours.prefix == theirs.prefix;
+        ours.identity == theirs.identity
+            && match ours.identity {
+                Identity::Address(_) => true,
+                Identity::Objects => objects(),
+                Identity::ObjectsAndHeads => objects() && Arc::ptr_eq(&ours.heads, &theirs.heads),
+            }
     }
 
     /// Whether writes are refused because the storage cannot take them.
@@ -651,5 +696,47 @@ mod tests {
         let frames = frames.expect("it waits for those that nobody goes on with");
         assert_eq!(frames.unwrap().len(), locations.len());
         drop(begun);
+    }
+
+    #[test]
+    fn stores_of_one_name_are_told_apart_and_two_openings_of_one_store_are_not() {
+        fn heads() -> Arc<MemoryHeads> {
+            Arc::default()
+        }
+
+        let named = |objects: &Arc<dyn ObjectStore>, prefix: &str| {
+            Store::from_object_store(Arc::clone(objects), Path::from(prefix), "ours")
+        };
+        let (one, two): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) =
+            (Arc::new(InMemory::new()), Arc::new(InMemory::new()));
+        assert!(named(&one, "a").is_same(&named(&one, "a")));
+        assert!(!named(&one, "a").is_same(&named(&one, "b")));
+        assert!(!named(&one, "a").is_same(&named(&two, "a")));
+
+        let memory = Store::memory();
+        assert!(memory.is_same(&memory.clone()) && !memory.is_same(&Store::memory()));
+        let opened = |address: &str| Store::open_url(address).unwrap();
+        assert!(opened("memory:one-of-two").is_same(&opened("memory:one-of-two")));
+        assert!(!opened("memory:one-of-two").is_same(&opened("memory:two-of-two")));
+        assert!(!opened("memory:").is_same(&opened("memory:")));
+
+        // Callers who name a store as another is addressed do not make it that one.
+        let given = Store::new(Arc::clone(&one), heads(), "memory:one-of-two");
+        assert!(!given.is_same(&opened("memory:one-of-two")));
+        assert!(!given.is_same(&Store::new(Arc::clone(&one), heads(), "memory:one-of-two")));
+    }
+
+    #[cfg(feature = "fs")]
+    #[test]
+    fn two_openings_of_one_directory_are_one_store() {
+        let parent = tempfile::tempdir().unwrap();
+        let (one, two) = (parent.path().join("one"), parent.path().join("two"));
+        let open = |path: &std::path::Path| Store::file(path).unwrap();
+        assert!(open(&one).is_same(&open(&one)) && !open(&one).is_same(&open(&two)));
+        let url = format!("file://{}", one.display());
+        assert!(open(&one).is_same(&Store::open_url(&url).unwrap()));
+        let heads = Arc::<MemoryHeads>::default();
+        let given = Store::new(Arc::new(InMemory::new()), heads, one.to_str().unwrap());
+        assert!(!given.is_same(&open(&one)));
     }
 }

@@ -155,7 +155,8 @@ impl Simulation {
             rounds,
         };
         let location = format!("simulated:{}", self.number);
-        Store::new(Arc::new(handle.clone()), Arc::new(handle), location)
+        let identity = super::Identity::address("simulated", &self.number.to_le_bytes());
+        Store::new(Arc::new(handle.clone()), Arc::new(handle), location).with_identity(identity)
     }
 
     /// Turns the clock, in milliseconds.
