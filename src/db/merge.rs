@@ -151,9 +151,9 @@ impl Db {
         ];
         stream::try_unfold(sources, move |mut sources| async move {
             let mut merged = LeafBuilder::default();
+            try_join_all(sources.iter_mut().map(Source::fill)).await?;
             while merged.len() < HISTORY_LEAF_DATOMS {
                 let mut least: Option<(usize, &Datom)> = None;
-                try_join_all(sources.iter_mut().map(Source::fill)).await?;
                 for (at, source) in sources.iter().enumerate() {
                     let Some(next) = source.buffer.front() else {
                         continue;
@@ -163,8 +163,13 @@ impl Db {
                     }
                 }
                 let Some((at, _)) = least else { break };
-                if let Some(datom) = sources[at].buffer.pop_front() {
+                let source = &mut sources[at];
+                if let Some(datom) = source.buffer.pop_front() {
                     merged.push(&datom);
+                }
+                // The others still have what they had.
+                if source.buffer.is_empty() && merged.len() < HISTORY_LEAF_DATOMS {
+                    source.fill().await?;
                 }
             }
             let leaf = merged.finish();
