@@ -26,7 +26,6 @@ use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload,
 };
-use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result, StoreFailure};
 use crate::id::{BranchName, Location, PackId};
@@ -51,8 +50,6 @@ pub use self::requests::Requests;
 
 /// Requests that one [`Store::read_many`] has under way at once.
 const PARALLEL_MAX: usize = 32;
-/// Reads of packs that a store has under way at once, for all its callers.
-const READS_MAX: usize = 64;
 
 /// A place that holds databases: immutable packs and one head per branch.
 ///
@@ -65,10 +62,31 @@ struct Inner {
     prefix: Path,
     heads: Arc<dyn HeadStore>,
     location: String,
+    identity: Identity,
     read_only: bool,
     counters: Counters,
-    /// A permit for each read of a pack that may be under way. Nobody who holds one waits for another.
-    reads: Semaphore,
+}
+
+/// What tells stores apart. Locations do not: they leave options out, and callers choose theirs freely.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Identity {
+    /// The hash of an address, options included, which is never printed.
+    Address(blake3::Hash),
+    /// The objects, and the prefix: heads lie among them.
+    Objects,
+    /// The objects and the heads.
+    ObjectsAndHeads,
+}
+
+impl Identity {
+    /// Of an address in the one way to write it.
+    fn address(kind: &str, address: &[u8]) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(kind.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(address);
+        Self::Address(hasher.finalize())
+    }
 }
 
 impl Store {
@@ -90,11 +108,13 @@ impl Store {
     pub fn file(root: &std::path::Path) -> Result<Self> {
         let objects = FileObjects::open(root)?;
         let location = objects.to_string();
-        Ok(Self::new(
+        let identity = Identity::address("file", objects.root().as_os_str().as_encoded_bytes());
+        let store = Self::new(
             Arc::new(objects),
             Arc::new(FileHeads::open(root)?),
             location,
-        ))
+        );
+        Ok(store.with_identity(identity))
     }
 
     /// A store below `prefix` in an object store that has conditional PUTs, which swap the heads.
@@ -107,7 +127,8 @@ impl Store {
     ) -> Self {
         let location = location.into();
         let heads = ObjectHeads::new(Arc::clone(&objects), prefix.clone(), location.clone());
-        Self::assemble(objects, prefix, Arc::new(heads), location, false)
+        let store = Self::assemble(objects, prefix, Arc::new(heads), location, false);
+        store.with_identity(Identity::Objects)
     }
 
     /// A store of packs in `objects` and heads in `heads`.
@@ -134,10 +155,18 @@ impl Store {
             prefix,
             heads,
             location,
+            identity: Identity::ObjectsAndHeads,
             read_only,
             counters,
-            reads: Semaphore::new(READS_MAX),
         }))
+    }
+
+    /// This store, which nobody else has yet, told apart from others by something else.
+    fn with_identity(mut self, identity: Identity) -> Self {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            inner.identity = identity;
+        }
+        self
     }
 
     /// Where this is, for messages: no credentials, no options.
@@ -146,9 +175,19 @@ impl Store {
     }
 
     /// Whether this and the other are handles of one store, as far as that can be told.
+    ///
+    /// In doubt they are not: a branch that is moved to a value of another store is lost, and who is refused
+    /// can copy.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
-        let shared = Arc::ptr_eq(&self.0, &other.0);
-        shared || (self.0.location == other.0.location && !self.0.location.starts_with("memory"))
+        let (ours, theirs) = (&*self.0, &*other.0);
+        let objects =
+            || Arc::ptr_eq(&ours.objects, &theirs.objects) && ours.prefix == theirs.prefix;
+        ours.identity == theirs.identity
+            && match ours.identity {
+                Identity::Address(_) => true,
+                Identity::Objects => objects(),
+                Identity::ObjectsAndHeads => objects() && Arc::ptr_eq(&ours.heads, &theirs.heads),
+            }
     }
 
     /// Whether writes are refused because the storage cannot take them.
@@ -280,8 +319,8 @@ impl Store {
     /// Reads frames, in the order of `locations`, with as few requests as is sensible.
     ///
     /// Frames that lie close together come in one request and share its buffer, so that a small frame
-    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once, and 64
-    /// for all callers of this store.
+    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once. Callers
+    /// are not counted together: one whose future nobody polls would hold up the others.
     ///
     /// # Errors
     ///
@@ -420,8 +459,6 @@ impl Store {
         if range.is_empty() {
             return Ok(Bytes::new());
         }
-        // A semaphore that is never closed always has a permit in the end.
-        let _permit = self.0.reads.acquire().await;
         let key = layout::pack_key(&self.0.prefix, pack);
         let bytes = match self
             .get(&key, GetOptions::new().with_range(Some(range.clone())))
@@ -624,5 +661,82 @@ mod tests {
         );
         let spent = store.requests() - before;
         assert_eq!((spent.gets, spent.bytes_read), (1, 100_000));
+    }
+
+    /// Two lazy streams had begun to read and were not asked for more. They held every permit of the store, and
+    /// whoever read anything else waited for ever.
+    #[tokio::test]
+    async fn reads_that_nobody_goes_on_with_hold_nobody_up() {
+        let simulation = simulated::Simulation::new();
+        let mut locations = Vec::new();
+        for n in 0..40 {
+            let mut writer = PackWriter::new(PackId([n; 16]));
+            let id = crate::NodeId::of(&[n]);
+            locations.push(writer.append(FrameKind::Leaf, 0, id, &[n; 100]));
+            let store = simulation.store();
+            store.put_pack(writer.id(), writer.finish()).await.unwrap();
+        }
+        let (store, rounds) = simulation.store_in_rounds();
+        let mut begun: Vec<_> = (0..3)
+            .map(|_| Box::pin(store.read_many(&locations)))
+            .collect();
+        for begun in &mut begun {
+            assert!(futures::poll!(begun).is_pending());
+        }
+        let mut read = Box::pin(store.read_many(&locations));
+        let mut polls = 0;
+        let read = std::future::poll_fn(|context| {
+            polls += 1;
+            match read.as_mut().poll(context) {
+                std::task::Poll::Pending if polls > 9 => std::task::Poll::Ready(None),
+                polled => polled.map(Some),
+            }
+        });
+        let (frames, ..) = rounds.of(read).await;
+        let frames = frames.expect("it waits for those that nobody goes on with");
+        assert_eq!(frames.unwrap().len(), locations.len());
+        drop(begun);
+    }
+
+    #[test]
+    fn stores_of_one_name_are_told_apart_and_two_openings_of_one_store_are_not() {
+        fn heads() -> Arc<MemoryHeads> {
+            Arc::default()
+        }
+
+        let named = |objects: &Arc<dyn ObjectStore>, prefix: &str| {
+            Store::from_object_store(Arc::clone(objects), Path::from(prefix), "ours")
+        };
+        let (one, two): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) =
+            (Arc::new(InMemory::new()), Arc::new(InMemory::new()));
+        assert!(named(&one, "a").is_same(&named(&one, "a")));
+        assert!(!named(&one, "a").is_same(&named(&one, "b")));
+        assert!(!named(&one, "a").is_same(&named(&two, "a")));
+
+        let memory = Store::memory();
+        assert!(memory.is_same(&memory.clone()) && !memory.is_same(&Store::memory()));
+        let opened = |address: &str| Store::open_url(address).unwrap();
+        assert!(opened("memory:one-of-two").is_same(&opened("memory:one-of-two")));
+        assert!(!opened("memory:one-of-two").is_same(&opened("memory:two-of-two")));
+        assert!(!opened("memory:").is_same(&opened("memory:")));
+
+        // Callers who name a store as another is addressed do not make it that one.
+        let given = Store::new(Arc::clone(&one), heads(), "memory:one-of-two");
+        assert!(!given.is_same(&opened("memory:one-of-two")));
+        assert!(!given.is_same(&Store::new(Arc::clone(&one), heads(), "memory:one-of-two")));
+    }
+
+    #[cfg(feature = "fs")]
+    #[test]
+    fn two_openings_of_one_directory_are_one_store() {
+        let parent = tempfile::tempdir().unwrap();
+        let (one, two) = (parent.path().join("one"), parent.path().join("two"));
+        let open = |path: &std::path::Path| Store::file(path).unwrap();
+        assert!(open(&one).is_same(&open(&one)) && !open(&one).is_same(&open(&two)));
+        let url = format!("file://{}", one.display());
+        assert!(open(&one).is_same(&Store::open_url(&url).unwrap()));
+        let heads = Arc::<MemoryHeads>::default();
+        let given = Store::new(Arc::new(InMemory::new()), heads, one.to_str().unwrap());
+        assert!(!given.is_same(&open(&one)));
     }
 }

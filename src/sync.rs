@@ -365,9 +365,8 @@ impl Run<'_> {
                     branch: branch.clone(),
                 });
             };
-            let target = self.follower.target().await?;
-            let version = target.version.clone();
-            match self.round(&bytes, target).await {
+            let mut target = self.follower.target().await?;
+            match self.round(&bytes, &mut target).await {
                 Ok(true) => return Ok((std::mem::take(&mut self.report), seen)),
                 Ok(false) => {}
                 // Garbage was collected at one of the ends.
@@ -375,7 +374,12 @@ impl Run<'_> {
                     let to = &self.follower.to;
                     let theirs = from.head(branch).await?.map(|(_, version)| version);
                     let ours = to.head(&self.follower.options.to_branch).await?;
-                    if theirs == Some(seen) && ours.map(|(_, version)| version) == version {
+                    let ours = ours.map(|(_, version)| version);
+                    let beside = match &target.neighbour {
+                        Some(neighbour) => self.follower.stands(neighbour).await?,
+                        None => true,
+                    };
+                    if theirs == Some(seen) && ours == target.version && beside {
                         return Err(Error::SnapshotExpired(what));
                     }
                 }
@@ -391,7 +395,7 @@ impl Run<'_> {
     }
 
     /// Tries once; `false` if somebody else was faster.
-    async fn round(&mut self, bytes: &[u8], mut target: Target) -> Result<bool> {
+    async fn round(&mut self, bytes: &[u8], target: &mut Target) -> Result<bool> {
         let (from, to) = (&self.follower.from, &self.follower.to);
         let options = &self.follower.options;
         let theirs = Head::decode(bytes, &head_object(from.location(), &options.from_branch))?;
@@ -431,25 +435,28 @@ impl Run<'_> {
             .ours
             .as_ref()
             .map_or(0, |ours| ours.head_commit().t + 1);
-        let (mut head, notes) = self.head(&theirs, &target, past).await?;
+        let Some((mut head, notes)) = self.head(&theirs, target, past).await? else {
+            return Ok(false);
+        };
         let loader = target.base().map_or_else(
             || Arc::new(Loader::new(to.clone())),
             |base| Arc::clone(base.loader()),
         );
         let bytes = encoded(&loader, &mut head, &self.follower.environment).await?;
-        let Some(version) = self.follower.swap(&target, bytes, commit).await? else {
+        let Some(version) = self.follower.swap(target, bytes, commit).await? else {
             return Ok(false);
         };
         if let Some(neighbour) = &target.neighbour
-            && !self.follower.stands(neighbour).await?
+            && !self.follower.stands(neighbour).await.unwrap_or(false)
         {
-            // What the new branch shares may have gone meanwhile. Nobody may rely on it.
+            // What the new branch shares may have gone meanwhile, or cannot be seen to be there. Nobody may rely
+            // on it.
             head.deleted = Some(self.follower.environment.now());
             head.generation += 1;
             let emptied = head.emptied().encode();
             let emptied = emptied.ok_or_else(|| Error::invalid("an empty head does not fit"))?;
             target.version = Some(version);
-            self.follower.swap(&target, emptied, commit).await?;
+            self.follower.swap(target, emptied, commit).await?;
             return Ok(false);
         }
         for note in notes {
@@ -461,13 +468,14 @@ impl Run<'_> {
         Ok(true)
     }
 
-    /// The head that the target is to have, whose packs have been put; and the notes to delete then.
+    /// The head that the target is to have, whose packs have been put; and the notes to delete then. `None` if
+    /// packs that were taken up may have gone meanwhile.
     async fn head(
         &mut self,
         theirs: &Db,
         target: &Target,
         past: Past,
-    ) -> Result<(Head, Vec<PackId>)> {
+    ) -> Result<Option<(Head, Vec<PackId>)>> {
         let Self {
             follower,
             progress,
@@ -479,7 +487,7 @@ impl Run<'_> {
         let note = Note {
             database: theirs.database_id(),
             branch: follower.options.to_branch.clone(),
-            gc_epoch,
+            gc_epoch: base.map_or(Note::NO_EPOCH, |base| base.0.head.gc_epoch),
         };
         let loader = base.map_or_else(
             || Arc::new(Loader::new(follower.to.clone())),
@@ -552,7 +560,7 @@ impl Run<'_> {
             }
         }
         let notes = copy.finish().await?;
-        Ok((head, notes))
+        Ok(notes.map(|notes| (head, notes)))
     }
 }
 

@@ -24,6 +24,8 @@ pub(crate) type Slices = BoxStream<'static, Result<LeafSlice>>;
 const HISTORY_LEAF_DATOMS: usize = 4096;
 /// Leaves whose large values are read at once, at most.
 const RESOLVED_MAX: usize = 16;
+/// Bytes of large values after which no further leaf is waited for.
+const RESOLVED_BYTES_MAX: u64 = 16 << 20;
 
 impl Db {
     /// The datoms of a range in index order, as slices of leaves.
@@ -149,9 +151,9 @@ impl Db {
         ];
         stream::try_unfold(sources, move |mut sources| async move {
             let mut merged = LeafBuilder::default();
+            try_join_all(sources.iter_mut().map(Source::fill)).await?;
             while merged.len() < HISTORY_LEAF_DATOMS {
                 let mut least: Option<(usize, &Datom)> = None;
-                try_join_all(sources.iter_mut().map(Source::fill)).await?;
                 for (at, source) in sources.iter().enumerate() {
                     let Some(next) = source.buffer.front() else {
                         continue;
@@ -161,8 +163,13 @@ impl Db {
                     }
                 }
                 let Some((at, _)) = least else { break };
-                if let Some(datom) = sources[at].buffer.pop_front() {
+                let source = &mut sources[at];
+                if let Some(datom) = source.buffer.pop_front() {
                     merged.push(&datom);
+                }
+                // The others still have what they had.
+                if source.buffer.is_empty() && merged.len() < HISTORY_LEAF_DATOMS {
+                    source.fill().await?;
                 }
             }
             let leaf = merged.finish();
@@ -187,20 +194,23 @@ pub(crate) fn tree_slices(db: &Db, tree: &Tree, range: Range) -> Slices {
     .boxed()
 }
 
-/// The same slices, large values with their bodies, which are read for 1, 2, 4 … 16 leaves at once.
+/// The same slices, large values with their bodies, which are read for 1, 2, 4 … 16 leaves at once: fewer where
+/// they are long.
 pub(crate) fn resolved(loader: &Arc<Loader>, slices: Slices) -> Slices {
     let state = (Arc::clone(loader), slices, 1);
     stream::try_unfold(state, |(loader, mut slices, ahead)| async move {
-        let mut some = Vec::new();
+        let (mut some, mut bytes) = (Vec::new(), 0);
         while some.len() < ahead
+            && bytes < RESOLVED_BYTES_MAX
             && let Some(slice) = slices.try_next().await?
         {
+            let unread = slice.leaf.unread_bytes(slice.rows.clone());
+            bytes = unread.saturating_add(bytes);
             some.push(slice);
         }
-        let bodies = some
-            .iter()
-            .map(|slice| loader.resolve(&slice.leaf, slice.rows.clone()));
-        try_join_all(bodies).await?;
+        let rows = some.iter();
+        let rows = rows.map(|slice: &LeafSlice| (&*slice.leaf, slice.rows.clone()));
+        loader.resolve_all(rows).await?;
         let state = (loader, slices, (2 * ahead).min(RESOLVED_MAX));
         Ok::<_, Error>((!some.is_empty()).then(|| (stream::iter(some.into_iter().map(Ok)), state)))
     })
@@ -321,4 +331,89 @@ fn whole(leaf: Leaf) -> LeafSlice {
 
 fn slice_of(datoms: &[Datom]) -> Option<LeafSlice> {
     (!datoms.is_empty()).then(|| whole(Leaf::from_datoms(datoms)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::datom::{Entid, TxId};
+    use crate::id::PackId;
+    use crate::node::{Node, NodeWriter};
+    use crate::store::Store;
+    use crate::value::Value;
+
+    /// Leaves of a datom each, with these texts, as somebody finds them who has read nothing else.
+    async fn leaves(store: &Store, texts: impl Iterator<Item = String>) -> (Arc<Loader>, Slices) {
+        let mut packs = 0;
+        let new_pack = Box::new(move || {
+            packs += 1;
+            PackId([packs; 16])
+        });
+        let loader = Arc::new(Loader::new(store.clone()));
+        let mut writer = NodeWriter::new(Arc::clone(&loader), new_pack);
+        let mut places = Vec::new();
+        for (text, e) in texts.zip(1..) {
+            let datom = Datom {
+                e: Entid(e),
+                a: Entid(100),
+                v: Value::string(text),
+                tx: TxId::from_t(1),
+                added: true,
+            };
+            let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+            places.push(writer.write(leaf).await.unwrap());
+        }
+        writer.finish().await.unwrap();
+        let cold = Arc::new(Loader::new(store.clone()));
+        let mut found = Vec::new();
+        for node in cold.load_many(&places).await.unwrap() {
+            let Node::Leaf(leaf) = &*node else {
+                panic!("a leaf was written")
+            };
+            found.push(Ok(whole(leaf.clone())));
+        }
+        (cold, stream::iter(found).boxed())
+    }
+
+    /// The leaves of a window had their bodies read each for itself: the same body as often as there were leaves,
+    /// and neighbours in requests of their own.
+    #[tokio::test]
+    async fn the_leaves_of_a_window_read_their_bodies_together() {
+        let store = Store::memory();
+        // The leaves of a window say the same.
+        let same = (1..32u64).map(|n| n.ilog2().to_string().repeat(4000));
+        let (loader, slices) = leaves(&store, same).await;
+        let before = store.requests();
+        let read: Vec<_> = resolved(&loader, slices).try_collect().await.unwrap();
+        assert_eq!((read.len(), loader.loads().bodies), (31, 5));
+        assert_eq!((store.requests() - before).gets, 5);
+
+        let store = Store::memory();
+        let other = (0..31).map(|n| format!("{n:0>4000}"));
+        let (loader, slices) = leaves(&store, other).await;
+        let before = store.requests();
+        let read: Vec<_> = resolved(&loader, slices).try_collect().await.unwrap();
+        for slice in &read {
+            let large = &slice.leaf.larges()[0];
+            assert_eq!(large.text().map(str::len), Some(4000));
+        }
+        // 1, 2, 4, 8 and 16 of them.
+        assert_eq!((store.requests() - before).gets, 5);
+        assert_eq!(loader.loads().bodies, 31);
+    }
+
+    #[tokio::test]
+    async fn a_window_ends_where_its_bodies_are_long() {
+        let store = Store::memory();
+        let (loader, slices) =
+            leaves(&store, (0..15).map(|n| format!("{n:0>30}").repeat(100_000))).await;
+        let mut slices = resolved(&loader, slices);
+        let (mut at_once, mut before) = (Vec::new(), 0);
+        while slices.try_next().await.unwrap().is_some() {
+            let bodies = loader.loads().bodies;
+            at_once.extend((bodies > before).then_some(bodies - before));
+            before = bodies;
+        }
+        assert_eq!(at_once, [1, 2, 4, 6, 2]);
+    }
 }

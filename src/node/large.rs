@@ -3,6 +3,7 @@
 //! A tuple may hold them, too. Everything here visits them in one order: those within tuples by row, then
 //! the others by row. Location hints are stored in that order.
 
+use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
 use super::leaf::Leaf;
@@ -24,6 +25,29 @@ impl Leaf {
             }
         }
         found
+    }
+
+    /// Those of some rows.
+    pub(super) fn larges_of(&self, rows: Range<usize>) -> Vec<&Arc<Large>> {
+        let mut found = Vec::new();
+        if !self.has_large() {
+            return found;
+        }
+        for row in rows {
+            match self.values().at(row) {
+                (ValueArray::Large(values), at) => found.push(&values[at]),
+                (ValueArray::Tuple(values), at) => collect(&values[at], &mut found),
+                _ => {}
+            }
+        }
+        found
+    }
+
+    /// How long the bodies of these rows are that have not been read, in bytes.
+    pub(crate) fn unread_bytes(&self, rows: Range<usize>) -> u64 {
+        let larges = self.larges_of(rows).into_iter();
+        let unread = larges.filter(|large| large.body.get().is_none());
+        unread.fold(0, |bytes, large| bytes.saturating_add(large.len))
     }
 
     /// Whether there are large values.

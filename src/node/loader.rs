@@ -25,7 +25,6 @@ use super::Node;
 use super::decode::{decode_as, decode_body};
 use super::large::{collect, is_text, unread};
 use super::leaf::Leaf;
-use super::values::ValueArray;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId};
 use crate::store::Store;
@@ -304,18 +303,25 @@ impl Loader {
     ///
     /// If the rows do not lie within the leaf.
     pub async fn resolve(&self, leaf: &Leaf, rows: Range<usize>) -> Result<()> {
-        if !leaf.has_large() {
-            return Ok(());
-        }
-        let mut found = Vec::new();
-        for row in rows {
-            match leaf.values().at(row) {
-                (ValueArray::Large(values), at) => found.push(&values[at]),
-                (ValueArray::Tuple(values), at) => collect(&values[at], &mut found),
-                _ => {}
-            }
-        }
-        self.resolve_larges(found).await
+        self.resolve_larges(leaf.larges_of(rows)).await
+    }
+
+    /// [`resolve`](Self::resolve) for rows of several leaves: what is equal is read once, and neighbours together.
+    ///
+    /// # Errors
+    ///
+    /// As [`resolve`](Self::resolve).
+    ///
+    /// # Panics
+    ///
+    /// As [`resolve`](Self::resolve).
+    pub async fn resolve_all<'a>(
+        &self,
+        leaves: impl Iterator<Item = (&'a Leaf, Range<usize>)>,
+    ) -> Result<()> {
+        let larges = leaves.flat_map(|(leaf, rows)| leaf.larges_of(rows));
+        let larges = larges.collect();
+        self.resolve_larges(larges).await
     }
 
     /// [`resolve`](Self::resolve) for one value.

@@ -83,6 +83,8 @@ pub(crate) struct Fuse {
     at: u64,
     /// Whether that operation still takes effect.
     applied: bool,
+    /// Whether it goes on afterwards.
+    once: bool,
 }
 
 impl Fuse {
@@ -94,7 +96,7 @@ impl Fuse {
     /// Counts an operation; says whether it takes effect, and whether its answer arrives.
     fn step(&self) -> (bool, bool) {
         let number = self.done.fetch_add(1, Ordering::SeqCst) + 1;
-        let before = self.at == 0 || number < self.at;
+        let before = self.at == 0 || number < self.at || (self.once && number > self.at);
         (before || (number == self.at && self.applied), before)
     }
 }
@@ -126,6 +128,17 @@ impl Simulation {
         (self.handle(Arc::clone(&fuse), None), fuse)
     }
 
+    /// A handle whose operation `at` fails, before or after it takes effect, and no other.
+    pub(crate) fn store_stumbling(self: &Arc<Self>, at: u64, applied: bool) -> Store {
+        let fuse = Fuse {
+            at,
+            applied,
+            once: true,
+            ..Fuse::default()
+        };
+        self.handle(Arc::new(fuse), None)
+    }
+
     /// A handle whose reads are answered at the end of a round.
     pub(crate) fn store_in_rounds(self: &Arc<Self>) -> (Store, Arc<Rounds>) {
         let rounds = Arc::<Rounds>::default();
@@ -142,7 +155,8 @@ impl Simulation {
             rounds,
         };
         let location = format!("simulated:{}", self.number);
-        Store::new(Arc::new(handle.clone()), Arc::new(handle), location)
+        let identity = super::Identity::address("simulated", &self.number.to_le_bytes());
+        Store::new(Arc::new(handle.clone()), Arc::new(handle), location).with_identity(identity)
     }
 
     /// Turns the clock, in milliseconds.

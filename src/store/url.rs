@@ -88,11 +88,9 @@ fn open_memory(name: &str) -> Store {
     let (objects, heads) = named
         .entry(name.to_owned())
         .or_insert_with(|| (Arc::new(InMemory::new()), Arc::<MemoryHeads>::default()));
-    Store::new(
-        Arc::clone(objects),
-        Arc::clone(heads),
-        format!("memory:{name}"),
-    )
+    let location = format!("memory:{name}");
+    let identity = super::Identity::address("memory", name.as_bytes());
+    Store::new(Arc::clone(objects), Arc::clone(heads), location).with_identity(identity)
 }
 
 #[cfg(feature = "fs")]
@@ -208,13 +206,8 @@ fn open_http(address: &str) -> Result<Store> {
     let objects: Arc<dyn ObjectStore> =
         Arc::new(http.map_err(|error| super::failure(&location, error))?);
     let heads = ObjectHeads::new(Arc::clone(&objects), Path::ROOT, location.clone());
-    Ok(Store::assemble(
-        objects,
-        Path::ROOT,
-        Arc::new(heads),
-        location,
-        true,
-    ))
+    let store = Store::assemble(objects, Path::ROOT, Arc::new(heads), location, true);
+    Ok(store.with_identity(identity(&url)))
 }
 
 #[cfg(not(feature = "http"))]
@@ -228,11 +221,8 @@ fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) 
     let prefix = object_store::path::Path::from_url_path(url.path())
         .map_err(|error| Error::invalid(format!("the path of {location}: {error}")))?;
     let objects = built.map_err(|error| super::failure(&location, error))?;
-    Ok(Store::from_object_store(
-        Arc::new(objects),
-        prefix,
-        location,
-    ))
+    let store = Store::from_object_store(Arc::new(objects), prefix, location);
+    Ok(store.with_identity(identity(url)))
 }
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
@@ -278,6 +268,13 @@ fn location(url: &Url) -> String {
         url.scheme(),
         url.path().trim_end_matches('/')
     )
+}
+
+/// What tells the address from others: all of it.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+fn identity(url: &Url) -> super::Identity {
+    let address = format!("{}?{}", location(url), url.query().unwrap_or_default());
+    super::Identity::address("url", address.as_bytes())
 }
 
 /// Applies `?name=value&…`. A value is never printed: it may be a key.
@@ -510,6 +507,24 @@ mod tests {
         }
         // Without a cloud in the build, the name is not looked at.
         let _ = BranchName::default();
+    }
+
+    /// Two stores of one bucket's name on different endpoints were taken for one: a copy from the one to the other
+    /// was refused, and a value of the other was merged as if it lay here.
+    #[cfg(feature = "aws")]
+    #[test]
+    fn an_option_of_the_address_makes_another_store() {
+        let open = |options: &str| {
+            let address = format!("s3://bucket/prefix?region=r{options}");
+            Store::open_url(&address).unwrap()
+        };
+        let one = open("&endpoint=http://127.0.0.1:9&allow_http=true");
+        let two = open("&endpoint=http://127.0.0.1:10&allow_http=true");
+        assert!(!one.is_same(&two) && !one.is_same(&open("")));
+        assert_eq!(one.location(), two.location());
+        assert!(one.is_same(&open("&endpoint=http://127.0.0.1:9&allow_http=true")));
+        let slash = "s3://bucket/prefix/?region=r";
+        assert!(Store::open_url(slash).unwrap().is_same(&open("")));
     }
 
     #[cfg(feature = "http")]

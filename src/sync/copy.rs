@@ -143,11 +143,18 @@ impl<'a> Copy<'a> {
             .collect()
     }
 
-    /// Puts what has not been put; says the notes that are to go once the head is in place.
-    pub(super) async fn finish(self) -> Result<Vec<PackId>> {
+    /// Puts what has not been put; says the notes that are to go once the head is in place. `None` if one of them
+    /// is gone: its week is over, or its copy came to its end, and nothing has kept its packs since.
+    pub(super) async fn finish(self) -> Result<Option<Vec<PackId>>> {
         self.writer.finish().await?;
         let own = self.noted.then_some(self.id);
-        Ok(self.resumed.into_iter().chain(own).collect())
+        let notes: Vec<PackId> = self.resumed.into_iter().chain(own).collect();
+        for note in &notes {
+            if self.target.store().read_note(*note).await?.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(notes))
     }
 
     /// The roots of a checkpoint that the target does not have as roots.
@@ -432,7 +439,8 @@ impl<'a> Copy<'a> {
             if earlier.database != self.note.database || earlier.branch != self.note.branch {
                 continue;
             }
-            let same_epoch = earlier.gc_epoch == self.note.gc_epoch;
+            // Without a base there is no head whose epoch a collection would have changed.
+            let same_epoch = self.base.is_some() && earlier.gc_epoch == self.note.gc_epoch;
             self.resumed.push(note.id);
             for pack in packs_of(note.id) {
                 let footer = match read_footer(store, pack).await {

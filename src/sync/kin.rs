@@ -33,10 +33,9 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
         )));
     }
     let (our, their) = (ours.head_commit(), theirs.head_commit());
-    let purged_less = ours.0.head.purges < theirs.0.head.purges;
     let same = our == their;
     if same || our.t >= their.t && ours.commit_hash(their.t).await? == Some(their.hash) {
-        if !purged_less {
+        if !purged_less(ours, theirs, their.t).await? {
             return Ok(None);
         }
         if !same {
@@ -57,7 +56,7 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
                 of(theirs)
             )));
         };
-        if kinship.contained(our.t) >= their.t && !purged_less {
+        if kinship.contained(our.t) >= their.t && !purged_less(ours, theirs, kinship.fork).await? {
             return Ok(None);
         }
         return Err(Error::invalid(format!(
@@ -86,8 +85,20 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
     Ok(Some(Past::Whole))
 }
 
-/// Whether the logs are the same as far as the target's trees cover them: then nothing was purged from one
-/// of them alone.
+/// Whether facts were purged from theirs that ours may hold, of the commits up to `fork`, which they share.
+///
+/// Counts tell that only where there are fewer: as many purges may have been of other facts.
+async fn purged_less(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
+    let (our, their) = (ours.0.head.purges, theirs.0.head.purges);
+    if our < their || their == 0 {
+        return Ok(our < their);
+    }
+    let same = same_log(ours, theirs).await? || same_log(theirs, ours).await?;
+    Ok(!same && holds_what_was_purged(theirs, ours, fork).await?)
+}
+
+/// Whether the logs are the same as far as the trees of ours cover them: then nothing was purged from one
+/// of them alone, for a purge drops older checkpoints.
 async fn same_log(ours: &Db, theirs: &Db) -> Result<bool> {
     let (our, their) = (&ours.0.head.checkpoint, &theirs.0.head.checkpoint);
     let id = our.tree(TreeName::Log).id();

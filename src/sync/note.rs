@@ -21,14 +21,16 @@ pub(crate) struct Note {
     pub(crate) database: DatabaseId,
     /// The branch that is to have it.
     pub(crate) branch: BranchName,
-    /// The epoch of the nodes that the copy shares. After another collection they may lie elsewhere, and
-    /// what the copy says of their places no longer holds.
+    /// The epoch of the nodes that the copy shares, or [`NO_EPOCH`](Self::NO_EPOCH). After another collection
+    /// they may lie elsewhere, and what the copy says of their places no longer holds.
     pub(crate) gc_epoch: u64,
 }
 
 impl Note {
     /// For how long after the note was written its packs stay although nothing reaches them.
     pub(crate) const KEPT: Duration = Duration::from_hours(7 * 24);
+    /// The epoch of a copy that shares nothing: what it says of places may end with any collection.
+    pub(crate) const NO_EPOCH: u64 = u64::MAX;
 
     pub(crate) fn encode(&self) -> Bytes {
         let mut out = Writer::new();

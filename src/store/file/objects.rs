@@ -35,6 +35,11 @@ impl FileObjects {
         Ok(Self(Root::open(root)?))
     }
 
+    /// The directory, as an absolute path.
+    pub(in crate::store) fn root(&self) -> &Path {
+        &self.0.path
+    }
+
     async fn run<T: Send + 'static>(
         &self,
         verb: &'static str,

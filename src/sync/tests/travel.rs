@@ -245,3 +245,87 @@ async fn what_was_purged_goes_from_the_copy_and_does_not_come_back() {
         "{refused}"
     );
 }
+
+/// Each side had purged another fact, once. The counts were equal, so the copy was called up to date and kept
+/// what its source had purged.
+#[tokio::test]
+async fn purges_are_told_apart_although_there_are_as_many() {
+    let mut source = Source::begin(27).await;
+    source.go_on(30, 7).await;
+    let (from, to) = (source.store(), Store::memory());
+    fetched(&from, &to, 1).await;
+    let copy = Connection::open_in(&to, main(), Seeded::new(270))
+        .await
+        .unwrap();
+    let ident = crate::edn::Keyword::new("n/id");
+    let id = source.connection.db().schema().entid(&ident).unwrap();
+    let log = facts(&source.db().await, Index::Eavt).await;
+    let entity = |n: i64| {
+        let found = log.iter().find(|d| d.a == id && d.v == Value::Long(n));
+        Purge::Entity(found.unwrap().e)
+    };
+    let (one, two) = (entity(1), entity(2));
+    assert!(source.connection.purge(&one).await.unwrap().datoms > 0);
+    assert!(copy.purge(&two).await.unwrap().datoms > 0);
+    let refused = copied(&from, &to, &SyncOptions::default(), 2)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("still holds; purge it"),
+        "{refused}"
+    );
+    // The other way round it is the same.
+    let refused = copied(&to, &from, &SyncOptions::default(), 3)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("still holds; purge it"),
+        "{refused}"
+    );
+    // With commits of its own, too, the copy is not called up to date.
+    let ahead = Simulation::new();
+    fetched(&to, &ahead.store(), 4).await;
+    let later = Connection::open_in(&ahead.store(), main(), Seeded::new(271))
+        .await
+        .unwrap();
+    said(&later, "[{:n/id 5 :n/text \"later\"}]").await;
+    let refused = copied(&from, &ahead.store(), &SyncOptions::default(), 5)
+        .await
+        .unwrap_err();
+    assert!(
+        refused.to_string().contains("it has later commits"),
+        "{refused}"
+    );
+    later.purge(&one).await.unwrap();
+    let done = fetched(&from, &ahead.store(), 6).await;
+    assert_eq!(done.outcome, SyncOutcome::UpToDate);
+
+    // Nor if it has merged the source and goes on by itself.
+    let (source_of_merge, merged) = (Simulation::new(), Simulation::new());
+    fetched(&to, &merged.store(), 7).await;
+    fetched(&to, &source_of_merge.store(), 8).await;
+    let theirs = Connection::open_in(&source_of_merge.store(), main(), Seeded::new(272))
+        .await
+        .unwrap();
+    said(&theirs, "[{:n/id 6 :n/text \"there\"}]").await;
+    let ours = Connection::open_in(&merged.store(), main(), Seeded::new(273))
+        .await
+        .unwrap();
+    said(&ours, "[{:n/id 7 :n/text \"here\"}]").await;
+    let aside = SyncOptions::branches(main(), name("theirs"));
+    copied(&source_of_merge.store(), &merged.store(), &aside, 9)
+        .await
+        .unwrap();
+    let value = Db::open(&merged.store(), &name("theirs")).await.unwrap();
+    let merge = ours.merge(&value, &crate::MergeStrategy::Theirs).await;
+    assert_eq!(merge.unwrap().outcome, crate::MergeOutcome::Merged);
+    let (from, to) = (source_of_merge.store(), merged.store());
+    assert_eq!(fetched(&from, &to, 10).await.outcome, SyncOutcome::UpToDate);
+    let three = entity(3);
+    assert!(theirs.purge(&one).await.unwrap().datoms > 0);
+    assert!(ours.purge(&three).await.unwrap().datoms > 0);
+    let refused = copied(&from, &to, &SyncOptions::default(), 11).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    ours.purge(&one).await.unwrap();
+    assert_eq!(fetched(&from, &to, 12).await.outcome, SyncOutcome::UpToDate);
+}
