@@ -1,6 +1,8 @@
 //! How many facts the patterns of a query match, asked for before it is planned.
 
-use crate::analyze::bound::{AttributeSlot, BoundQuery, FactGoal, Goal, Slot};
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::analyze::bound::{AttributeSlot, BoundQuery, FactGoal, Goal, Slot, SourceId, VarId};
 use crate::lower::Counts;
 use crate::plan_source::{FactPattern, QuerySource};
 use crate::source::SourceError;
@@ -23,7 +25,7 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         }
     }
     let mut counts = Counts::default();
-    for fact in facts {
+    for &fact in &facts {
         let QuerySource::Database(database) = &sources[fact.source.0 as usize] else {
             continue;
         };
@@ -51,7 +53,38 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
             }
         }
     }
+    for (source, attribute) in joined_by_value(&facts) {
+        let QuerySource::Database(database) = &sources[source.0 as usize] else {
+            continue;
+        };
+        if let Some(values) = database.values(attribute).await? {
+            counts.values.insert((source, attribute), values);
+        }
+    }
     Ok(counts)
+}
+
+/// Attributes by whose values different entities are joined, where the order of joins may depend on how many
+/// values there are: in queries about more than two entities.
+fn joined_by_value(facts: &[&FactGoal]) -> BTreeSet<(SourceId, i64)> {
+    let entities: BTreeSet<_> = facts.iter().filter_map(|fact| fact.e.var()).collect();
+    if entities.len() < 3 {
+        return BTreeSet::new();
+    }
+    let mut places: BTreeMap<VarId, Vec<&FactGoal>> = BTreeMap::new();
+    for fact in facts {
+        if let Some(var) = fact.v.var() {
+            places.entry(var).or_default().push(fact);
+        }
+    }
+    places.retain(|_, facts| facts.iter().any(|fact| fact.e != facts[0].e));
+    let joined = places.into_values().flatten();
+    joined
+        .filter_map(|fact| match &fact.a {
+            AttributeSlot::Known(known) if !known.is_unique => Some((fact.source, known.id)),
+            _ => None,
+        })
+        .collect()
 }
 
 fn collect<'g>(goals: &'g [Goal], facts: &mut Vec<&'g FactGoal>) {

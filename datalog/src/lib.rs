@@ -18,6 +18,7 @@ pub mod fixpoint;
 mod functions;
 #[cfg(feature = "plan")]
 pub mod lower;
+pub mod order;
 mod parse;
 #[cfg(feature = "plan")]
 mod plan_source;

@@ -1,8 +1,8 @@
 //! A resolved query becomes a logical plan of DataFusion.
 //!
 //! ```text
-//! goals ─► stars and other atoms ─► joined, the smallest first ─► filters, functions, not, or as soon as
-//!                                                                 what they need is bound ─► find
+//! goals ─► stars and other atoms ─► joined in the cheapest order ─► filters, functions, not, or as soon as
+//!                                                                   what they need is bound ─► find
 //! ```
 //!
 //! A conjunction becomes a [`Relation`]: a plan with one column a variable. Patterns over one entity are
@@ -19,6 +19,7 @@
 mod aggregate;
 mod atom;
 mod call;
+mod estimate;
 mod function;
 mod kinds;
 mod relation;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col};
 
-use self::atom::Atom;
+use self::estimate::Part;
 pub(crate) use self::function::Attributes;
 use self::kinds::always_answers;
 pub(crate) use self::kinds::result_kinds;
@@ -41,6 +42,7 @@ use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, Target, VarId};
 use crate::analyze::safety::{is_ready, runs};
 use crate::column::{ColumnType, Kinds};
 use crate::functions::Functions;
+use crate::order::{self, Input, Tree};
 use crate::plan_source::QuerySource;
 use crate::span::Span;
 use crate::term::Term;
@@ -66,6 +68,8 @@ pub struct Context<'a> {
 pub struct Counts {
     /// By source, attribute (or all of them) and value (or any).
     pub facts: HashMap<(SourceId, Option<i64>, Option<Term>), u64>,
+    /// Values of an attribute, roughly, where relations are joined by them.
+    pub values: HashMap<(SourceId, i64), u64>,
 }
 
 /// Where a clause stands, for errors at run time.
@@ -210,26 +214,38 @@ impl Lowering<'_> {
     /// What holds for all goals together; begins with `seed`, if there is one.
     pub(crate) fn conjunction(&self, goals: &[Goal], seed: Option<Relation>) -> Result<Relation> {
         let mut current = seed;
-        let (mut atoms, mut waiting) = self.atoms(goals)?;
-        loop {
-            self.drain(&mut current, &mut waiting, atoms.is_empty())?;
-            if atoms.is_empty() {
-                break;
-            }
-            let at = Self::smallest(&atoms, current.as_ref());
-            let bridge = self.bridge(&atoms[at], &waiting, current.as_ref());
+        let (atoms, mut waiting) = self.atoms(goals)?;
+        self.drain(&mut current, &mut waiting, atoms.is_empty())?;
+        let mut parts: Vec<Part> = atoms.into_iter().map(Part::Atom).collect();
+        parts.extend(current.take().map(Part::Relation));
+        let inputs: Vec<Input<VarId>> = parts
+            .iter()
+            .map(|part| self.input(part, &waiting))
+            .collect();
+        let mut parts: Vec<Option<Part>> = parts.into_iter().map(Some).collect();
+        // What is there already comes first, and all that it is connected with.
+        let mut trees = order::trees(&inputs);
+        let begun = matches!(parts.last(), Some(Some(Part::Relation(_)))).then(|| parts.len() - 1);
+        trees.sort_by_key(|tree| begun.is_some_and(|begun| !tree.inputs().contains(&begun)));
+        while let Some(at) = Self::connected(&trees, &inputs, current.as_ref()) {
+            let vars = trees[at]
+                .inputs()
+                .into_iter()
+                .flat_map(|at| &inputs[at].values);
+            let vars: Vec<VarId> = vars.map(|(var, _)| *var).collect();
+            let bridge = self.bridge(&vars, &waiting, current.as_ref());
             if let Some(waiting_at) = bridge {
                 let goal = waiting.remove(waiting_at);
                 current = Some(self.step(current.take(), goal)?);
-                continue;
+            } else {
+                let tree = trees.remove(at);
+                let relation = self.tree(&tree, &mut parts, &mut waiting)?;
+                current = Some(match current.take() {
+                    None => relation,
+                    Some(before) => self.joined(before, relation)?,
+                });
             }
-            let atom = atoms.swap_remove(at);
-            let relation = self.atom(atom)?;
-            self.note(&relation, current.as_ref());
-            current = Some(match current.take() {
-                None => relation,
-                Some(before) => self.join(before, relation)?,
-            });
+            self.drain(&mut current, &mut waiting, trees.is_empty())?;
         }
         let mut known = self.constants();
         if let Some(current) = &current {
@@ -256,19 +272,60 @@ impl Lowering<'_> {
         }
     }
 
-    /// Writes down what is joined next.
-    fn note(&self, relation: &Relation, current: Option<&Relation>) {
+    /// Joins the parts of a tree. What filters a join is applied to it; a single part is left to the caller.
+    fn tree(
+        &self,
+        tree: &Tree,
+        parts: &mut [Option<Part>],
+        waiting: &mut Vec<&Goal>,
+    ) -> Result<Relation> {
+        match tree {
+            Tree::Input(at) => match parts[*at].take() {
+                Some(Part::Atom(atom)) => {
+                    let relation = self.atom(atom)?;
+                    self.note("scan", &relation);
+                    Ok(relation)
+                }
+                Some(Part::Relation(relation)) => Ok(relation),
+                None => datafusion::common::plan_err!("a part is joined once"),
+            },
+            Tree::Join { left, right, rows } => {
+                let left = self.tree(left, parts, waiting)?;
+                let right = self.tree(right, parts, waiting)?;
+                let joined = self.joined(left, right)?;
+                let joined = Relation {
+                    rows: *rows,
+                    ..joined
+                };
+                self.note("join", &joined);
+                let mut joined = Some(joined);
+                self.drain(&mut joined, waiting, false)?;
+                Self::or_unit(joined)
+            }
+        }
+    }
+
+    /// Joins two relations; the smaller one is what a hash table is built of.
+    fn joined(&self, left: Relation, right: Relation) -> Result<Relation> {
+        if right.rows < left.rows {
+            self.join(right, left)
+        } else {
+            self.join(left, right)
+        }
+    }
+
+    /// Writes down what is done next.
+    fn note(&self, verb: &str, relation: &Relation) {
         let mut order = self.order.borrow_mut();
         let names: Vec<&str> = relation
             .columns
             .iter()
             .filter_map(|(var, _)| Some(&*self.query.vars.get(var.0 as usize)?.name))
             .collect();
-        let verb = if current.is_some() { "join" } else { "scan" };
         // Writing to a string cannot fail.
         let _ = writeln!(
             order,
-            "{verb} [{}], about {} rows",
+            "{verb} [{}], about {:.0} rows",
             names.join(" "),
             relation.rows
         );
@@ -437,24 +494,30 @@ impl Lowering<'_> {
         relation.map_or_else(Self::unit, Ok)
     }
 
-    /// The place of the atom to join next: connected ones first, then the smallest.
-    fn smallest(atoms: &[Atom], current: Option<&Relation>) -> usize {
-        let connected = |atom: &Atom| {
-            current.is_none_or(|current| atom.vars().iter().any(|var| current.has(*var)))
+    /// The place of the tree to join next: connected ones first, then the smallest.
+    fn connected(
+        trees: &[Tree],
+        inputs: &[Input<VarId>],
+        current: Option<&Relation>,
+    ) -> Option<usize> {
+        let connected = |tree: &Tree| {
+            let mut values = tree.inputs().into_iter().flat_map(|at| &inputs[at].values);
+            values.any(|(var, _)| current.is_some_and(|current| current.has(*var)))
         };
-        let order = atoms.iter().enumerate().min_by(|(_, left), (_, right)| {
-            connected(right)
-                .cmp(&connected(left))
-                .then(left.rows().total_cmp(&right.rows()))
-        });
-        order.map_or(0, |(at, _)| at)
+        let first = trees.iter().position(connected);
+        first.or((!trees.is_empty()).then_some(0))
     }
 
     /// A rule that can run and shares variables with what is there, or a function that can be called, if
-    /// the atom shares none: better than every row with every row.
-    fn bridge(&self, atom: &Atom, waiting: &[&Goal], current: Option<&Relation>) -> Option<usize> {
+    /// what comes next, with the variables `vars`, shares none: better than every row with every row.
+    fn bridge(
+        &self,
+        vars: &[VarId],
+        waiting: &[&Goal],
+        current: Option<&Relation>,
+    ) -> Option<usize> {
         let current = current?;
-        if atom.vars().iter().any(|var| current.has(*var)) || current.columns.is_empty() {
+        if vars.iter().any(|var| current.has(*var)) || current.columns.is_empty() {
             return None;
         }
         let mut known = self.constants();

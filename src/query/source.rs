@@ -179,6 +179,13 @@ impl Source for DbSource {
         Ok(self.db.count(index, &Range::prefix(components)).await?)
     }
 
+    async fn values(&self, attribute: i64) -> Result<Option<u64>, SourceError> {
+        if self.db.is_history() || self.db.since_t().is_some() {
+            return Ok(None);
+        }
+        Ok(Some(self.db.estimated_values(Entid(attribute)).await?))
+    }
+
     fn is_history(&self) -> bool {
         self.db.is_history()
     }

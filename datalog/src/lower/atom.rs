@@ -52,13 +52,13 @@ pub(crate) enum Atom {
 /// Attributes of one entity.
 #[derive(Debug)]
 pub(crate) struct Star {
-    source: SourceId,
-    e: Slot,
+    pub(super) source: SourceId,
+    pub(super) e: Slot,
     /// Each attribute once, with what its value must be.
-    attributes: Vec<(AttributeFacts, Vec<Slot>)>,
+    pub(super) attributes: Vec<(AttributeFacts, Vec<Slot>)>,
     /// Values that other atoms give for its variables.
     among: Vec<(VarId, Vec<Term>)>,
-    rows: f64,
+    pub(super) rows: f64,
 }
 
 impl Atom {
@@ -225,57 +225,6 @@ impl Lowering<'_> {
                     }
                 }
             }
-        }
-    }
-
-    /// How many tuples have the constants of a pattern.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn tuple_rows(&self, tuples: &[Term], slots: &[Slot]) -> f64 {
-        let wanted: Vec<(usize, Term)> = slots
-            .iter()
-            .enumerate()
-            .filter_map(|(at, slot)| Some((at, self.slot(slot).constant()?.clone())))
-            .collect();
-        if wanted.is_empty() {
-            return tuples.len() as f64;
-        }
-        let matches = |tuple: &&Term| {
-            let elements = tuple.elements();
-            elements.is_some_and(|elements| {
-                wanted
-                    .iter()
-                    .all(|(at, term)| elements.get(*at) == Some(term))
-            })
-        };
-        tuples.iter().filter(matches).count() as f64
-    }
-
-    /// How many facts a pattern matches, roughly.
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    fn fact_rows(&self, fact: &FactGoal) -> f64 {
-        let counts = &self.context.counts.facts;
-        let count = |a: Option<i64>, v: Option<&Term>| {
-            counts
-                .get(&(fact.source, a, v.cloned()))
-                .map(|count| *count as f64)
-        };
-        let rows = match &fact.a {
-            AttributeSlot::Unknown => 0.0,
-            AttributeSlot::Known(attribute) => {
-                let all = count(Some(attribute.id), None).unwrap_or(1000.0);
-                match fact.v.constant() {
-                    Some(_) if attribute.is_unique => 1.0,
-                    Some(term) => {
-                        count(Some(attribute.id), Some(term)).unwrap_or((all / 100.0).max(1.0))
-                    }
-                    None => all,
-                }
-            }
-            AttributeSlot::Var(_) | AttributeSlot::Blank => count(None, None).unwrap_or(100_000.0),
-        };
-        match fact.e {
-            Slot::Constant(_) => rows.min(10.0),
-            _ => rows,
         }
     }
 
