@@ -375,6 +375,17 @@ mod tests {
         })
     }
 
+    /// Whether every join of a tree has variables to join by.
+    fn connected(tree: &Tree, inputs: &[Input<u8>]) -> bool {
+        match tree {
+            Tree::Input(_) => true,
+            Tree::Join { left, right, .. } => {
+                let shares = cost(left, inputs).0.shares(&cost(right, inputs).0);
+                shares && connected(left, inputs) && connected(right, inputs)
+            }
+        }
+    }
+
     proptest! {
         #[test]
         fn the_cheapest_tree_is_found(inputs in prop::collection::vec(input(5), 1..6)) {
@@ -398,15 +409,6 @@ mod tests {
             let mut places: Vec<usize> = forest.iter().flat_map(Tree::inputs).collect();
             places.sort_unstable();
             prop_assert_eq!(places, (0..inputs.len()).collect::<Vec<_>>());
-            fn connected(tree: &Tree, inputs: &[Input<u8>]) -> bool {
-                match tree {
-                    Tree::Input(_) => true,
-                    Tree::Join { left, right, .. } => {
-                        let shares = cost(left, inputs).0.shares(&cost(right, inputs).0);
-                        shares && connected(left, inputs) && connected(right, inputs)
-                    }
-                }
-            }
             prop_assert!(forest.iter().all(|tree| connected(tree, &inputs)));
         }
     }

@@ -330,11 +330,13 @@ mod tests {
             let body = vec![atom(P, &[X, Y]), atom(EDGES, &[Z, Y])];
             rule(0, &[X, Z], vec![body])
         };
-        let twice = || {
-            let first = vec![atom(P, &[X, Y]), atom(P, &[Y, Z])];
-            let second = vec![atom(P, &[Y, Z]), atom(P, &[X, Y])];
-            rule(0, &[X, Z], vec![first, second])
+        let both_ways = |one: Atom, other: Atom| {
+            let second = vec![other.clone(), one.clone()];
+            rule(0, &[X, Z], vec![vec![one, other], second])
         };
+        let twice = || both_ways(atom(P, &[X, Y]), atom(P, &[Y, Z]));
+        let meet = both_ways(atom(P, &[X, Y]), atom(P, &[Z, Y]));
+        let part = both_ways(atom(P, &[Y, X]), atom(P, &[Y, Z]));
         let reach = |first: Vec<Atom>| {
             let step = vec![atom(P, &[Y]), atom(EDGES, &[Y, Z])];
             vec![rule(0, &[Y], vec![first]), rule(0, &[Z], vec![step])]
@@ -352,22 +354,6 @@ mod tests {
                 atom(EDGES, &[Y, Z]),
                 atom(EDGES, &[Z, X]),
             ]],
-        );
-        let meet = rule(
-            0,
-            &[X, Z],
-            vec![
-                vec![atom(P, &[X, Y]), atom(P, &[Z, Y])],
-                vec![atom(P, &[Z, Y]), atom(P, &[X, Y])],
-            ],
-        );
-        let part = rule(
-            0,
-            &[X, Z],
-            vec![
-                vec![atom(P, &[Y, X]), atom(P, &[Y, Z])],
-                vec![atom(P, &[Y, Z]), atom(P, &[Y, X])],
-            ],
         );
         let ask = rule(
             1,
