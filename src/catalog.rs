@@ -11,6 +11,7 @@
 mod checked;
 mod cooperative;
 pub(crate) mod external;
+mod join_order;
 pub(crate) mod metaschema;
 pub(crate) mod session;
 pub(crate) mod table_functions;
@@ -261,7 +262,7 @@ impl BranchSchema {
                          ask \"{base}\".datoms_history, or this history's datoms",
                     ))));
                 }
-                entity_table(db.clone(), table)?
+                entity_table(db.clone(), table).await?
             }
         })
     }

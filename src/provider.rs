@@ -45,14 +45,16 @@ use crate::schema::Attribute;
 /// # Errors
 ///
 /// [`Error::Invalid`] for a value that shows history: there an attribute of an entity has many values.
-pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvider>> {
+pub(crate) async fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvider>> {
     if db.is_history() {
         return Err(error::into_datafusion(Error::invalid(format!(
             "{} shows one state of its entities, not their history; see datoms_history",
             def.name
         ))));
     }
-    Ok(Arc::new(entities::EntityTable::new(db, def)))
+    let table = entities::EntityTable::new(db, def);
+    table.count_members().await?;
+    Ok(Arc::new(table))
 }
 
 /// A table of entities that have all of some cardinality-one attributes, for a query that demands each of

@@ -117,6 +117,24 @@ fn components<V: Copy + Ord>(inputs: &[Input<V>]) -> Vec<Vec<usize>> {
     sets.into_values().collect()
 }
 
+/// What a tree costs: what [`trees`] makes least.
+pub fn cost<V: Copy + Ord>(tree: &Tree, inputs: &[Input<V>]) -> f64 {
+    cost_and_result(tree, inputs).1
+}
+
+fn cost_and_result<V: Copy + Ord>(tree: &Tree, inputs: &[Input<V>]) -> (Joined<V>, f64) {
+    match tree {
+        Tree::Input(at) => (Joined::of(&inputs[*at]), 0.0),
+        Tree::Join { left, right, .. } => {
+            let (one, one_cost) = cost_and_result(left, inputs);
+            let (other, other_cost) = cost_and_result(right, inputs);
+            let joined = one.with(&other);
+            let own = cost_of(one.rows, other.rows, joined.rows);
+            (joined, one_cost + other_cost + own)
+        }
+    }
+}
+
 /// The first of a set of inputs; the way to it is made shorter.
 fn leader_of(leader: &mut [usize], mut at: usize) -> usize {
     while leader[at] != at {
@@ -352,20 +370,6 @@ mod tests {
         least
     }
 
-    /// The cost of a tree.
-    fn cost(tree: &Tree, inputs: &[Input<u8>]) -> (Joined<u8>, f64) {
-        match tree {
-            Tree::Input(at) => (Joined::of(&inputs[*at]), 0.0),
-            Tree::Join { left, right, .. } => {
-                let (one, one_cost) = cost(left, inputs);
-                let (other, other_cost) = cost(right, inputs);
-                let joined = one.with(&other);
-                let own = cost_of(one.rows, other.rows, joined.rows);
-                (joined, one_cost + other_cost + own)
-            }
-        }
-    }
-
     fn input(most: u8) -> impl Strategy<Value = Input<u8>> {
         let values = prop::collection::btree_map(0..most, 1.0..1000.0_f64, 1..4);
         (1.0..10_000.0_f64, values).prop_map(|(rows, values)| Input {
@@ -380,7 +384,9 @@ mod tests {
         match tree {
             Tree::Input(_) => true,
             Tree::Join { left, right, .. } => {
-                let shares = cost(left, inputs).0.shares(&cost(right, inputs).0);
+                let shares = cost_and_result(left, inputs)
+                    .0
+                    .shares(&cost_and_result(right, inputs).0);
                 shares && connected(left, inputs) && connected(right, inputs)
             }
         }
@@ -396,7 +402,7 @@ mod tests {
             for tree in &forest {
                 let places = tree.inputs();
                 let chosen: Vec<&Input<u8>> = places.iter().map(|at| &inputs[*at]).collect();
-                let (found, least) = (cost(tree, &inputs).1, cheapest(&chosen));
+                let (found, least) = (cost(tree, &inputs), cheapest(&chosen));
                 prop_assert!(found <= least * (1.0 + 1e-9), "{found} is more than {least}");
             }
         }

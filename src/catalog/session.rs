@@ -7,7 +7,6 @@ use datafusion::dataframe::DataFrame;
 use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion::execution::{SessionState, SessionStateBuilder, TaskContext};
 use datafusion::logical_expr::AggregateUDF;
-use datafusion::optimizer::OptimizerRule;
 use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
 use datafusion::optimizer::common_subexpr_eliminate::CommonSubexprEliminate;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
@@ -20,11 +19,13 @@ use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion_datalog::DatalogQueryPlanner;
 
 use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
+use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
 
 /// The settings that differ from DataFusion's.
@@ -58,9 +59,20 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
         .get_or_insert_default()
         .extend(checked.operators().iter().map(Arc::clone));
     builder
+        .with_optimizer_rules(sql_rules())
         .with_analyzer_rule(Arc::new(checked))
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
         .with_query_planner(Arc::new(DatalogQueryPlanner))
+}
+
+/// DataFusion's rules, and where filters have been pushed down to what they are about, the order of joins.
+fn sql_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    let mut rules = Optimizer::new().rules;
+    let pushed = rules
+        .iter()
+        .position(|rule| rule.name() == "push_down_filter");
+    rules.insert(pushed.map_or(rules.len(), |at| at + 1), Arc::new(JoinOrder));
+    rules
 }
 
 /// What plans of Datalog are made and run in.

@@ -24,7 +24,7 @@ use arrow_schema::{DataType, Field, Schema as ArrowSchema, SchemaRef};
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
 use datafusion::common::stats::Precision;
-use datafusion::common::{ColumnStatistics, Constraint, Constraints, DFSchema};
+use datafusion::common::{ColumnStatistics, Constraint, Constraints, DFSchema, Statistics};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
@@ -189,6 +189,14 @@ impl EntityTable {
         Ok(count)
     }
 
+    /// Counts the members, so that joins can be ordered by their number. Reads inner nodes.
+    pub(super) async fn count_members(&self) -> Result<()> {
+        if self.rows_are_members() && self.db.since_t().is_none() {
+            self.count(&self.columns[0]).await?;
+        }
+        Ok(())
+    }
+
     /// Rows of the table, if the value keeps count.
     fn rows(&self) -> Option<u64> {
         match &self.rows_are {
@@ -201,7 +209,11 @@ impl EntityTable {
                 let all: Option<Vec<u64>> = self.columns.iter().map(known).collect();
                 all?.into_iter().min().filter(|_| counted)
             }
-            Rows::Members => None,
+            Rows::Members => {
+                let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+                let counted = counts.get(&self.columns[0].id).copied();
+                counted.filter(|_| self.db.since_t().is_none())
+            }
         }
     }
 
@@ -607,11 +619,8 @@ impl EntityTable {
 
     async fn row_statistics(&self, route: &Route, planned: &Planned) -> Result<Precision<usize>> {
         let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
-        let all = match (&self.rows_are, self.rows()) {
-            (Rows::Members, _) if self.db.since_t().is_some() => None,
-            (Rows::Members, _) => Some(self.count(&self.columns[0]).await?),
-            (_, rows) => rows,
-        };
+        self.count_members().await?;
+        let all = self.rows();
         Ok(match route {
             Route::Ids(ids) => Precision::Inexact(ids.len()),
             Route::Index { rows, .. } => Precision::Inexact(number(*rows)),
@@ -755,6 +764,13 @@ impl TableProvider for EntityTable {
 
     fn table_type(&self) -> TableType {
         TableType::Base
+    }
+
+    /// The number of all rows, for the order of joins; a scan knows more.
+    fn statistics(&self) -> Option<Statistics> {
+        let rows = usize::try_from(self.rows()?).ok()?;
+        let statistics = Statistics::new_unknown(&self.schema);
+        Some(statistics.with_num_rows(Precision::Exact(rows)))
     }
 
     fn supports_filters_pushdown(
