@@ -2,7 +2,8 @@
 //!
 //! The log of theirs says which *cells* — an attribute of an entity — it has touched since the base; each
 //! is read in the three values and decided by itself. Schema comes first, because it says how the rest is
-//! compared. Then come entities that one side retracted as a whole, and uniqueness last.
+//! compared. Then come entities that one side retracted as a whole, and uniqueness last. Composite tuples are
+//! passed over: they follow from what becomes of their parts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -208,6 +209,9 @@ impl<'a> Merger<'a> {
     /// Decides one cell that theirs has touched.
     async fn cell(&mut self, e: Entid, a: Entid, said: &Said) -> Result<()> {
         let (my_e, my_a) = (self.ids.take(e)?, self.ids.take(a)?);
+        if is_composite(self.theirs.schema().attribute(a)) || is_composite(self.attribute(my_a)) {
+            return Ok(());
+        }
         let Some(attribute) = self.attribute(my_a).cloned() else {
             if said.values().any(|added| *added) {
                 let name = self.theirs.ident(a);
@@ -353,6 +357,9 @@ impl<'a> Merger<'a> {
             known
         };
         for datom in facts_of(self.ours, my_e).await? {
+            if is_composite(self.attribute(datom.a)) {
+                continue;
+            }
             let decided = |(conflict, _): &(Conflict, Resolution)| {
                 (conflict.e, conflict.a) == (my_e, datom.a)
                     && conflict.ours.as_ref() == Some(&datom.v)
@@ -580,6 +587,10 @@ impl<'a> Merger<'a> {
         }
         Ok((self.ids.take(a)?, self.ids.take_value(v)?))
     }
+}
+
+fn is_composite(attribute: Option<&Arc<Attribute>>) -> bool {
+    attribute.is_some_and(|attribute| attribute.tuple_attrs.is_some())
 }
 
 fn check_type(attribute: &Attribute, values: &Values) -> Result<()> {
