@@ -30,6 +30,7 @@ pub use data::{TempId, TxData};
 pub(crate) use facts::{Fact, Facts};
 pub use functions::TransactionFunctions;
 pub use import::Import;
+pub(crate) use resolve::holder;
 
 use self::check::{Checked, Checker};
 use self::data::refused;

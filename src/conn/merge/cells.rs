@@ -5,7 +5,7 @@
 //! compared. Then come entities that one side retracted as a whole, and uniqueness last. Composite tuples are
 //! passed over: they follow from what becomes of their parts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::stream::TryStreamExt;
@@ -18,7 +18,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range};
 use crate::schema::{Attribute, Schema, Unique, attrs, describes};
-use crate::tx::Fact;
+use crate::tx::{Fact, holder};
 use crate::value::{Value, ValueType};
 
 /// Values of one cell, in ids of ours.
@@ -430,6 +430,7 @@ impl<'a> Merger<'a> {
 
     /// No value of a unique attribute may belong to two entities.
     async fn unique(&mut self) -> Result<()> {
+        let mut holders = HashMap::new();
         loop {
             let mut clash = None;
             for ((e, a, v), _) in self.changes.iter().filter(|(_, added)| **added) {
@@ -440,7 +441,7 @@ impl<'a> Merger<'a> {
                 if !unique || self.ours.schema().attribute(*a).is_none() {
                     continue;
                 }
-                let Some(holder) = self.ours.lookup(*a, v).await? else {
+                let Some(holder) = holder(self.ours, &mut holders, *a, v).await? else {
                     continue;
                 };
                 let freed = self.changes.get(&(holder, *a, v.clone())) == Some(&false);
