@@ -12,6 +12,7 @@ use crate::index::Index;
 use crate::schema::{EntityRef, LookupRef};
 
 mod composed;
+mod purged;
 mod twin;
 
 async fn person(db: &Db, name: &str) -> Option<Entid> {
