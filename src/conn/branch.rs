@@ -251,11 +251,8 @@ impl Branches {
 
     /// Whether the head that a value was reached from has seen no garbage collection and no purge since.
     async fn still_there(&self, at: &Db) -> Result<bool> {
-        let Some((bytes, _)) = self.store.head(at.branch()).await? else {
-            return Ok(false);
-        };
-        let (known, now) = (&at.0.head, self.decode(&bytes, at.branch())?);
-        Ok(now.database == known.database && now.era() == known.era())
+        let now = head_of(at).await?;
+        Ok(now.is_some_and(|now| now.era() == at.0.head.era()))
     }
 
     fn must_hold(&self, at: &Db) -> Result<()> {
@@ -379,6 +376,15 @@ impl Connection {
     pub fn branches(&self) -> Branches {
         Branches::new_in(self.store(), Arc::clone(&self.0.environment))
     }
+}
+
+/// The head from which a value was reached, as it is now; `None` if another database has taken its place.
+pub(super) async fn head_of(db: &Db) -> Result<Option<Head>> {
+    let Some((bytes, _)) = db.store().head(db.branch()).await? else {
+        return Ok(None);
+    };
+    let now = Head::decode(&bytes, &head_object(db.store().location(), db.branch()))?;
+    Ok((now.database == db.database_id()).then_some(now))
 }
 
 /// The head of a branch that stands at a value; packs that it needs besides have been written.
