@@ -146,7 +146,8 @@ impl Branches {
 
     /// Deletes a branch: its head becomes a tombstone. Its commits stay until they are collected.
     ///
-    /// Lists the branches and looks for another one that lives, for the last one is not deleted.
+    /// Lists the branches and looks for another one that lives, for the last one is not deleted. That one is
+    /// looked at again behind the deletion, which is undone if it was deleted meanwhile.
     ///
     /// # Errors
     ///
@@ -155,14 +156,18 @@ impl Branches {
     pub async fn delete(&self, name: &BranchName) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
             let (head, version) = self.live(name).await?;
-            if self.is_alone(&head).await? {
-                return Err(Error::invalid(format!(
-                    "{name} is the only branch of the database; make another one first"
-                )));
+            let Some(other) = self.another(&head).await? else {
+                return Err(alone(name));
+            };
+            if !self.entomb(head.clone(), &version).await? {
+                continue;
             }
-            if self.entomb(head, &version).await? {
+            // Of two that delete the last branches at the same time, the later one finds this out.
+            if self.lives(&other, &head).await? || self.another(&head).await?.is_some() {
                 return Ok(());
             }
+            self.restore(name).await?;
+            return Err(alone(name));
         }
         Err(busy(name))
     }
@@ -271,20 +276,23 @@ impl Branches {
         Ok(())
     }
 
-    /// Whether a database has no other branch than this. Reads heads until it finds one.
-    async fn is_alone(&self, head: &Head) -> Result<bool> {
+    /// Another branch of a database than this, if one lives. Reads heads until it finds one.
+    async fn another(&self, head: &Head) -> Result<Option<BranchName>> {
         for name in self.store.list_branches().await? {
-            if name == head.branch {
-                continue;
-            }
-            if let Some((bytes, _)) = self.store.head(&name).await? {
-                let other = self.decode(&bytes, &name)?;
-                if other.database == head.database && other.deleted.is_none() {
-                    return Ok(false);
-                }
+            if name != head.branch && self.lives(&name, head).await? {
+                return Ok(Some(name));
             }
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Whether a branch lives and is of the same database as a head.
+    async fn lives(&self, name: &BranchName, head: &Head) -> Result<bool> {
+        let Some((bytes, _)) = self.store.head(name).await? else {
+            return Ok(false);
+        };
+        let other = self.decode(&bytes, name)?;
+        Ok(other.database == head.database && other.deleted.is_none())
     }
 
     /// Every head, tombstones included, by name.
@@ -479,6 +487,12 @@ fn collected(at: &Db) -> Error {
         "garbage was collected or facts were purged since branch {} was opened; open it again and branch \
          off anew, and if that does not help, collect garbage: a collection did not finish",
         at.branch()
+    ))
+}
+
+fn alone(name: &BranchName) -> Error {
+    Error::invalid(format!(
+        "{name} is the only branch of the database; make another one first"
     ))
 }
 
