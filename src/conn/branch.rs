@@ -110,8 +110,13 @@ impl Branches {
     /// [`Error::DatabaseExists`] if there is a branch of that name; [`Error::Invalid`] if the value is
     /// speculative, a view of history or `since`, lies in another store, or lies before a purge;
     /// [`Error::SnapshotExpired`] if garbage was collected or facts were purged meanwhile, and then there is
-    /// no such branch; [`Error::Store`].
+    /// no such branch, unless somebody has committed to it already, which the message says; [`Error::Store`].
     pub async fn create(&self, name: &BranchName, at: &Db) -> Result<Db> {
+        self.make(name, at).await.map(|(db, _)| db)
+    }
+
+    /// [`Branches::create`], with the version of the head that it has made.
+    async fn make(&self, name: &BranchName, at: &Db) -> Result<(Db, HeadVersion)> {
         self.must_hold(at)?;
         let epoch = at.0.head.gc_epoch;
         let mut head = stand_at(at, name, &self.environment).await?;
@@ -122,10 +127,15 @@ impl Branches {
                 Swap::Mine(version) => {
                     if !self.still_there(at).await? {
                         // Nobody may restore it, and nothing may be kept for it that is gone already.
-                        self.entomb(head.emptied(), &version).await?;
-                        return Err(collected(at));
+                        let gone = self.entomb(head.emptied(), &version).await?;
+                        return Err(if gone {
+                            collected(at)
+                        } else {
+                            lives_on(name, at)
+                        });
                     }
-                    return Db::from_head(Arc::clone(at.loader()), head).await;
+                    let db = Db::from_head(Arc::clone(at.loader()), head).await?;
+                    return Ok((db, version));
                 }
                 Swap::Other(None) => expected = None,
                 Swap::Other(Some((found, version))) => {
@@ -211,7 +221,8 @@ impl Branches {
     /// # Errors
     ///
     /// As [`Branches::create`] and [`Branches::delete`]; [`Error::HeadMoved`] if somebody commits to the
-    /// branch meanwhile, and then nothing has changed.
+    /// branch meanwhile, and then nothing has changed; [`Error::Invalid`] if somebody commits to both, and
+    /// then both live on.
     pub async fn rename(&self, from: &BranchName, to: &BranchName) -> Result<()> {
         if from == to {
             return Ok(());
@@ -223,12 +234,15 @@ impl Branches {
         let loader = Arc::new(Loader::new(self.store.clone()));
         let db = Db::from_head(loader, head.clone()).await?;
         let expected = head.commit;
-        self.create(to, &db).await?;
+        let (renamed, made) = self.make(to, &db).await?;
         if self.entomb(head, &version).await? {
             return Ok(());
         }
-        let (renamed, version) = self.live(to).await?;
-        self.entomb(renamed, &version).await?;
+        if !self.entomb(Head::clone(&renamed.0.head), &made).await? {
+            return Err(Error::invalid(format!(
+                "others have committed to {from} and to {to} meanwhile; both live on"
+            )));
+        }
         let (now, _) = self.live(from).await?;
         Err(Error::HeadMoved {
             branch: from.clone(),
@@ -486,6 +500,14 @@ fn collected(at: &Db) -> Error {
     Error::SnapshotExpired(format!(
         "garbage was collected or facts were purged since branch {} was opened; open it again and branch \
          off anew, and if that does not help, collect garbage: a collection did not finish",
+        at.branch()
+    ))
+}
+
+fn lives_on(name: &BranchName, at: &Db) -> Error {
+    Error::SnapshotExpired(format!(
+        "garbage was collected or facts were purged since branch {} was opened, and somebody has committed to \
+         {name} already, which lives on: delete it, or purge it, too",
         at.branch()
     ))
 }

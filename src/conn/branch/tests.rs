@@ -398,3 +398,57 @@ async fn the_last_two_branches_are_not_deleted_at_the_same_time() {
         .await
         .unwrap();
 }
+
+/// What a rename takes back is what it made.
+#[tokio::test]
+async fn a_rename_that_fails_takes_nobody_elses_commits_back() {
+    for to_as_well in [false, true] {
+        let main = people(24).await;
+        let dev = branch_off(&main, "dev").await;
+        let store = main.store().clone();
+        let branches = Interrupted::branches(main.store(), move || {
+            block_on(transact(&dev, "[{:p/name \"Ada\"}]"));
+            if to_as_well {
+                let new = block_on(open(&store, "new", 25));
+                block_on(transact(&new, "[{:p/name \"Bob\"}]"));
+            }
+        });
+        let error = branches
+            .rename(&name("dev"), &name("new"))
+            .await
+            .unwrap_err();
+        if to_as_well {
+            assert!(error.to_string().contains("both"), "{error}");
+            assert_eq!(listed(main.store()).await, ["dev", "main", "new"]);
+        } else {
+            assert!(matches!(error, Error::HeadMoved { .. }), "{error}");
+            assert_eq!(listed(main.store()).await, ["dev", "main"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_branch_that_cannot_be_taken_back_is_said_to_live_on() {
+    let main = people(26).await;
+    let old = main.db();
+    let (mut head, version) = main.branches().live(old.branch()).await.unwrap();
+    head.purges += 1;
+    head.generation += 1;
+    let bytes = head.encode().unwrap();
+    let swapped = main
+        .store()
+        .cas_head(old.branch(), Some(&version), bytes)
+        .await;
+    assert!(matches!(swapped, CasOutcome::Swapped(_)));
+    let store = main.store().clone();
+    let branches = Interrupted::branches(main.store(), move || {
+        let dev = block_on(open(&store, "dev", 27));
+        block_on(transact(&dev, "[{:p/name \"Bob\"}]"));
+    });
+    let error = branches.create(&name("dev"), &old).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::SnapshotExpired(what) if what.contains("lives on")),
+        "{error}"
+    );
+    assert_eq!(listed(main.store()).await, ["dev", "main"]);
+}
