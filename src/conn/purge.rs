@@ -87,15 +87,16 @@ impl Connection {
     /// Takes facts out of this branch for good: see the [module page](self).
     ///
     /// Reads and writes the whole database and holds it in memory; reads the logs of all other branches.
-    /// Transactions wait for it.
+    /// Transactions wait for it until this branch is purged, and not for the other branches.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] if an attribute would lose its description while facts are left, if a composite
     /// tuple repeats what would go, or if a transaction's instant would go; [`Error::Store`].
     pub async fn purge(&self, what: &Purge) -> Result<PurgeReport> {
-        let _turn = self.0.writer.turn.lock().await;
+        let turn = self.0.writer.turn.lock().await;
         let report = Box::pin(self.purge_here(what)).await?;
+        drop(turn);
         self.with_elsewhere(what, report).await
     }
 
@@ -122,10 +123,10 @@ impl Connection {
                 continue;
             }
             let object = head_object(self.store().location(), &branch);
-            let Some((bytes, _)) = self.store().head(&branch).await? else {
-                continue;
-            };
             let held = async {
+                let Some((bytes, _)) = self.store().head(&branch).await? else {
+                    return Ok(false);
+                };
                 let head = Head::decode(&bytes, &object)?;
                 if head.is_emptied() || head.database != self.db().database_id() {
                     return Ok(false);
@@ -309,3 +310,6 @@ fn named(schema: &Schema, e: Entid) -> String {
         .ident(e)
         .map_or_else(|| format!("entity {e}"), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests;
