@@ -23,14 +23,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::{Connection, Newest};
+use super::{Connection, Newest, node_writer};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::head::Head;
 use crate::db::rebuild::{log_and_records, rebuild};
 use crate::db::{Db, head_object};
 use crate::error::{Error, Result};
-use crate::id::{BranchName, PackId};
-use crate::node::{Loader, NodeWriter};
+use crate::id::BranchName;
+use crate::node::Loader;
 use crate::schema::{Schema, attrs, describes};
 use crate::store::CasOutcome;
 use crate::value::Value;
@@ -181,11 +181,7 @@ impl Connection {
             let purges = base.db.0.head.purges + 1;
             // Old nodes must not be found by what is read from now on: they lead to old packs.
             let loader = Arc::new(Loader::new(self.store().clone()));
-            let environment = Arc::clone(&self.0.environment);
-            let mut writer = NodeWriter::new(
-                Arc::clone(&loader),
-                Box::new(move || PackId(environment.random())),
-            );
+            let mut writer = node_writer(&loader, &self.0.environment);
             let mut head = Box::pin(rebuild(&base.db, &kept, records, &mut writer)).await?;
             writer.finish().await?;
             head.generation += 1;
