@@ -14,11 +14,11 @@
 //! that was opened before the purge still shows everything until the grace is over, but no branch can be
 //! made of it, and it cannot be merged.
 //!
-//! **Merges.** A head moves to a commit of another branch only if the same was purged from both. A branch that
-//! still holds what was purged here, or was purged of what is still held here, is merged by a
-//! transaction, which says only what that branch has said since the two parted; so a purge is never merged. What it has said of purged
-//! facts since then, be it by a merge from a third branch, does come back. So purge all branches that the
-//! report names, then merge. A retraction that was purged is not merged either.
+//! **Merges.** A head moves to a commit of another branch only if the same was purged from both. A branch
+//! that still holds what was purged here, or was purged of what is still held here, is merged by a transaction,
+//! which says only what that branch has said since the two parted; so a purge is never merged. What it has said
+//! of purged facts since then, be it by a merge from a third branch, does come back. So purge all branches that
+//! the report names, then merge. A retraction that was purged is not merged either.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
