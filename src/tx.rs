@@ -9,6 +9,8 @@
 //! db-after as a value with a longer tail, and it is the connection that makes it the branch's newest.
 //!
 //! **Invariant.** Everything is decided on db-before; the order of the forms does not matter.
+//!
+//! **Invariant.** A transaction says nothing twice: a head that did could not be opened.
 
 mod check;
 mod compose;
@@ -28,6 +30,7 @@ pub use data::{TempId, TxData};
 pub(crate) use facts::{Fact, Facts};
 pub use functions::TransactionFunctions;
 pub use import::Import;
+pub(crate) use resolve::holder;
 
 use self::check::{Checked, Checker};
 use self::data::refused;
@@ -146,7 +149,7 @@ impl Db {
             next_entid,
             tempids,
             other_parents,
-        );
+        )?;
         report.must_checkpoint = demands.checkpoint;
         report.recount(filled).await?;
         ensure::ensure(self, &report.db_after, &ensures, data, functions).await?;
@@ -160,7 +163,8 @@ impl Db {
         next_entid: Entid,
         tempids: HashMap<TempId, Entid>,
         other_parents: Vec<OtherParent>,
-    ) -> TxReport {
+    ) -> Result<TxReport> {
+        said_once(&checked.datoms)?;
         let tables = checked
             .table_changes
             .into_iter()
@@ -178,7 +182,7 @@ impl Db {
             tables,
         };
         let schema = schema.unwrap_or_else(|| Arc::clone(self.schema()));
-        TxReport {
+        Ok(TxReport {
             db_before: self.clone(),
             db_after: self.extended(&checked.datoms, pending, schema, next_entid),
             tx_data: checked.datoms,
@@ -186,7 +190,7 @@ impl Db {
             t,
             instant,
             must_checkpoint: false,
-        }
+        })
     }
 
     /// This value with one more transaction in its tail.
@@ -449,6 +453,20 @@ fn widen_scales(schema: &Schema, datoms: &mut Vec<Datom>, tx: TxId) {
         }
     }
     sort_log(datoms);
+}
+
+/// Refuses a transaction that says a datom twice, or not in LOG order, before anything is written.
+fn said_once(datoms: &[Datom]) -> Result<()> {
+    let order = TreeName::Log.order();
+    let twice = datoms
+        .windows(2)
+        .find(|pair| !order.compare(&pair[0], &pair[1]).is_lt());
+    twice.map_or(Ok(()), |pair| {
+        Err(Error::corrupt(
+            format!("transaction t={}", pair[1].tx.t()),
+            format!("it would say {} twice, or in no order", pair[1]),
+        ))
+    })
 }
 
 fn sort_log(datoms: &mut [Datom]) {

@@ -36,7 +36,12 @@ pub(super) struct Branch {
 
 impl Branch {
     pub(super) async fn run(self, mut out: Out) -> Result<(), Failure> {
-        let (address, _) = split_url(&self.url)?;
+        let (address, basis) = split_url(&self.url)?;
+        if self.name.is_none() && !basis.is_empty() {
+            return Err(Failure::usage(
+                "only a new branch begins somewhere: leave out what follows # or @",
+            ));
+        }
         let branches = Branches::new(&Store::open_url(&address)?);
         if let Some(name) = &self.name {
             let at = Db::open_url(&self.url).await?;

@@ -81,7 +81,12 @@ impl Log {
     }
 
     async fn draw(&self, out: &mut Out) -> Result<(), Failure> {
-        let (address, _) = split_url(&self.url)?;
+        let (address, basis) = split_url(&self.url)?;
+        if !basis.is_empty() {
+            return Err(Failure::usage(
+                "a graph shows all branches whole: leave out what follows # or @",
+            ));
+        }
         let store = Store::open_url(&address)?;
         let (mut dbs, mut names) = (Vec::new(), BTreeMap::<CommitId, Vec<String>>::new());
         for branch in Branches::new(&store).list().await? {

@@ -57,8 +57,10 @@ impl Merge {
             Strategy::Theirs => MergeStrategy::Theirs,
         };
         let report = ours.merge(&theirs, &strategy).await?;
+        // Conflicts speak in ids of ours.
+        let db = ours.db();
         for (conflict, resolution) in &report.conflicts {
-            writeln!(out, "{}", line(&theirs, conflict, *resolution))?;
+            writeln!(out, "{}", line(&db, conflict, *resolution))?;
         }
         let commit = report.commit;
         match report.outcome {

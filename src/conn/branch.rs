@@ -110,8 +110,13 @@ impl Branches {
     /// [`Error::DatabaseExists`] if there is a branch of that name; [`Error::Invalid`] if the value is
     /// speculative, a view of history or `since`, lies in another store, or lies before a purge;
     /// [`Error::SnapshotExpired`] if garbage was collected or facts were purged meanwhile, and then there is
-    /// no such branch; [`Error::Store`].
+    /// no such branch, unless somebody has committed to it already, which the message says; [`Error::Store`].
     pub async fn create(&self, name: &BranchName, at: &Db) -> Result<Db> {
+        self.make(name, at).await.map(|(db, _)| db)
+    }
+
+    /// [`Branches::create`], with the version of the head that it has made.
+    async fn make(&self, name: &BranchName, at: &Db) -> Result<(Db, HeadVersion)> {
         self.must_hold(at)?;
         let epoch = at.0.head.gc_epoch;
         let mut head = stand_at(at, name, &self.environment).await?;
@@ -122,10 +127,15 @@ impl Branches {
                 Swap::Mine(version) => {
                     if !self.still_there(at).await? {
                         // Nobody may restore it, and nothing may be kept for it that is gone already.
-                        self.entomb(head.emptied(), &version).await?;
-                        return Err(collected(at));
+                        let gone = self.entomb(head.emptied(), &version).await?;
+                        return Err(if gone {
+                            collected(at)
+                        } else {
+                            lives_on(name, at)
+                        });
                     }
-                    return Db::from_head(Arc::clone(at.loader()), head).await;
+                    let db = Db::from_head(Arc::clone(at.loader()), head).await?;
+                    return Ok((db, version));
                 }
                 Swap::Other(None) => expected = None,
                 Swap::Other(Some((found, version))) => {
@@ -146,7 +156,8 @@ impl Branches {
 
     /// Deletes a branch: its head becomes a tombstone. Its commits stay until they are collected.
     ///
-    /// Lists the branches and looks for another one that lives, for the last one is not deleted.
+    /// Lists the branches and looks for another one that lives, for the last one is not deleted. That one is
+    /// looked at again behind the deletion, which is undone if it was deleted meanwhile.
     ///
     /// # Errors
     ///
@@ -155,14 +166,18 @@ impl Branches {
     pub async fn delete(&self, name: &BranchName) -> Result<()> {
         for _ in 0..ROUNDS_MAX {
             let (head, version) = self.live(name).await?;
-            if self.is_alone(&head).await? {
-                return Err(Error::invalid(format!(
-                    "{name} is the only branch of the database; make another one first"
-                )));
+            let Some(other) = self.another(&head).await? else {
+                return Err(alone(name));
+            };
+            if !self.entomb(head.clone(), &version).await? {
+                continue;
             }
-            if self.entomb(head, &version).await? {
+            // Of two that delete the last branches at the same time, the later one finds this out.
+            if self.lives(&other, &head).await? || self.another(&head).await?.is_some() {
                 return Ok(());
             }
+            self.restore(name).await?;
+            return Err(alone(name));
         }
         Err(busy(name))
     }
@@ -206,7 +221,8 @@ impl Branches {
     /// # Errors
     ///
     /// As [`Branches::create`] and [`Branches::delete`]; [`Error::HeadMoved`] if somebody commits to the
-    /// branch meanwhile, and then nothing has changed.
+    /// branch meanwhile, and then nothing has changed; [`Error::Invalid`] if somebody commits to both, and
+    /// then both live on.
     pub async fn rename(&self, from: &BranchName, to: &BranchName) -> Result<()> {
         if from == to {
             return Ok(());
@@ -218,12 +234,15 @@ impl Branches {
         let loader = Arc::new(Loader::new(self.store.clone()));
         let db = Db::from_head(loader, head.clone()).await?;
         let expected = head.commit;
-        self.create(to, &db).await?;
+        let (renamed, made) = self.make(to, &db).await?;
         if self.entomb(head, &version).await? {
             return Ok(());
         }
-        let (renamed, version) = self.live(to).await?;
-        self.entomb(renamed, &version).await?;
+        if !self.entomb(Head::clone(&renamed.0.head), &made).await? {
+            return Err(Error::invalid(format!(
+                "others have committed to {from} and to {to} meanwhile; both live on"
+            )));
+        }
         let (now, _) = self.live(from).await?;
         Err(Error::HeadMoved {
             branch: from.clone(),
@@ -251,11 +270,8 @@ impl Branches {
 
     /// Whether the head that a value was reached from has seen no garbage collection and no purge since.
     async fn still_there(&self, at: &Db) -> Result<bool> {
-        let Some((bytes, _)) = self.store.head(at.branch()).await? else {
-            return Ok(false);
-        };
-        let (known, now) = (&at.0.head, self.decode(&bytes, at.branch())?);
-        Ok(now.database == known.database && now.era() == known.era())
+        let now = head_of(at).await?;
+        Ok(now.is_some_and(|now| now.era() == at.0.head.era()))
     }
 
     fn must_hold(&self, at: &Db) -> Result<()> {
@@ -274,20 +290,23 @@ impl Branches {
         Ok(())
     }
 
-    /// Whether a database has no other branch than this. Reads heads until it finds one.
-    async fn is_alone(&self, head: &Head) -> Result<bool> {
+    /// Another branch of a database than this, if one lives. Reads heads until it finds one.
+    async fn another(&self, head: &Head) -> Result<Option<BranchName>> {
         for name in self.store.list_branches().await? {
-            if name == head.branch {
-                continue;
-            }
-            if let Some((bytes, _)) = self.store.head(&name).await? {
-                let other = self.decode(&bytes, &name)?;
-                if other.database == head.database && other.deleted.is_none() {
-                    return Ok(false);
-                }
+            if name != head.branch && self.lives(&name, head).await? {
+                return Ok(Some(name));
             }
         }
-        Ok(true)
+        Ok(None)
+    }
+
+    /// Whether a branch lives and is of the same database as a head.
+    async fn lives(&self, name: &BranchName, head: &Head) -> Result<bool> {
+        let Some((bytes, _)) = self.store.head(name).await? else {
+            return Ok(false);
+        };
+        let other = self.decode(&bytes, name)?;
+        Ok(other.database == head.database && other.deleted.is_none())
     }
 
     /// Every head, tombstones included, by name.
@@ -379,6 +398,15 @@ impl Connection {
     pub fn branches(&self) -> Branches {
         Branches::new_in(self.store(), Arc::clone(&self.0.environment))
     }
+}
+
+/// The head from which a value was reached, as it is now; `None` if another database has taken its place.
+pub(super) async fn head_of(db: &Db) -> Result<Option<Head>> {
+    let Some((bytes, _)) = db.store().head(db.branch()).await? else {
+        return Ok(None);
+    };
+    let now = Head::decode(&bytes, &head_object(db.store().location(), db.branch()))?;
+    Ok((now.database == db.database_id()).then_some(now))
 }
 
 /// The head of a branch that stands at a value; packs that it needs besides have been written.
@@ -473,6 +501,20 @@ fn collected(at: &Db) -> Error {
         "garbage was collected or facts were purged since branch {} was opened; open it again and branch \
          off anew, and if that does not help, collect garbage: a collection did not finish",
         at.branch()
+    ))
+}
+
+fn lives_on(name: &BranchName, at: &Db) -> Error {
+    Error::SnapshotExpired(format!(
+        "garbage was collected or facts were purged since branch {} was opened, and somebody has committed to \
+         {name} already, which lives on: delete it, or purge it, too",
+        at.branch()
+    ))
+}
+
+fn alone(name: &BranchName) -> Error {
+    Error::invalid(format!(
+        "{name} is the only branch of the database; make another one first"
     ))
 }
 

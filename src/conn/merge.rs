@@ -25,7 +25,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use self::cells::Merger;
 use super::Connection;
-use super::branch::{encoded, stand_at};
+use super::branch::{encoded, head_of, stand_at};
 use super::log::{Base, Kinship};
 use super::writer::{Request, Work};
 use crate::datom::Entid;
@@ -145,21 +145,52 @@ struct Decided {
 impl Connection {
     /// Merges a value of another branch, or of this branch's past, into this branch.
     ///
-    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT; unless theirs still
-    /// holds what was purged from ours. Otherwise the changes of theirs since the newest common ancestor become one transaction. Entities that are new on
-    /// theirs get new ids, unless a `:db.unique/identity` says that ours has them already; attributes are
-    /// entities as well, and their `:db/ident` unifies them. The same change on both sides is no conflict.
-    /// What theirs says about its own transactions stays there; a reference to one of them becomes one to
-    /// the merge.
+    /// If ours is an ancestor of theirs, the head moves to the commit of theirs: one PUT; unless one of the
+    /// two was purged of what the other one holds. Otherwise the changes of theirs since the newest common
+    /// ancestor become one transaction. Entities that are new on theirs get new ids, unless a
+    /// `:db.unique/identity` says that ours has them already; attributes are entities as well, and their
+    /// `:db/ident` unifies them. The same change on both sides is no conflict. Composite tuples are not
+    /// merged: they follow their parts. What theirs says about its own transactions stays there; a reference
+    /// to one of them becomes one to the merge.
+    ///
+    /// The head of theirs is read before and after, because a value that was opened before its branch was
+    /// purged still holds the facts.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] if theirs is speculative, a view of history or `since`, of another store or
     /// another database; [`Error::Transaction`] if the result would not be allowed, for one because the
-    /// schemas do not go together; [`Error::SnapshotExpired`] if garbage was collected since theirs was
-    /// opened; otherwise as [`Connection::transact`]. Conflicts are no error: see [`MergeReport`].
+    /// schemas do not go together, or two entities would share a composite that is unique;
+    /// [`Error::SnapshotExpired`] if theirs was purged, or garbage was collected, since it was opened; if the
+    /// purge came while ours was written, the message says so, and ours must be purged, too; otherwise as
+    /// [`Connection::transact`]. Conflicts are no error: see [`MergeReport`].
     pub async fn merge(&self, theirs: &Db, strategy: &MergeStrategy) -> Result<MergeReport> {
         self.must_accept(theirs)?;
+        if purged_since(theirs).await? {
+            return Err(Error::SnapshotExpired(format!(
+                "facts were purged since branch {} was opened, or it is gone; open it again and merge anew",
+                theirs.branch()
+            )));
+        }
+        let report = self.merge_unpurged(theirs, strategy).await?;
+        let wrote = matches!(
+            report.outcome,
+            MergeOutcome::FastForward | MergeOutcome::Merged
+        );
+        // A purge names the branches that hold the facts, but it may have looked at this one before.
+        if wrote && purged_since(theirs).await? {
+            return Err(Error::SnapshotExpired(format!(
+                "facts were purged from branch {} while it was merged as {}: branch {} may hold them now; \
+                 purge it, too",
+                theirs.branch(),
+                report.commit,
+                self.branch()
+            )));
+        }
+        Ok(report)
+    }
+
+    async fn merge_unpurged(&self, theirs: &Db, strategy: &MergeStrategy) -> Result<MergeReport> {
         for _ in 0..ROUNDS_MAX {
             let ours = self.sync().await?;
             let kinship = related(&ours, theirs).await?;
@@ -176,9 +207,9 @@ impl Connection {
             if kinship.contained(commit.t) >= newest.t {
                 return Ok(report(MergeOutcome::UpToDate, newest, commit));
             }
-            // A transaction says what theirs has said since; a head would bring all of its past along.
-            if kinship.fork < commit.t || holds_what_was_purged(&ours, theirs, kinship.fork).await?
-            {
+            // A transaction says what theirs has said since; a head would bring all of its past along, with
+            // what was purged from ours and without what was purged from theirs.
+            if kinship.fork < commit.t || !purged_alike(&ours, theirs, kinship.fork).await? {
                 let merge = Arc::new(Merge {
                     theirs: theirs.clone(),
                     strategy: strategy.clone(),
@@ -278,20 +309,37 @@ pub(crate) async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> 
     if ours.0.head.purges == 0 {
         return Ok(false);
     }
-    let purged = async |db: &Db| {
-        // What a purge takes lies in the trees, where the purge itself has put all records.
-        let Some(last) = db.0.head.checkpoint.covered.checked_sub(1) else {
-            return Ok(HashSet::new());
-        };
-        let records = db.commit_records(0, fork.min(last)).await?;
-        let places = |record: &CommitRecord| {
-            let t = record.pending.t;
-            let places = record.purged.iter().map(move |(place, _)| (t, *place));
-            places.collect::<Vec<_>>()
-        };
-        Ok::<HashSet<(u64, u64)>, Error>(records.iter().flat_map(places).collect())
+    let (mine, their) = (purged(ours, fork).await?, purged(theirs, fork).await?);
+    Ok(!mine.is_subset(&their))
+}
+
+/// Whether the same was purged from both up to `fork`. Reads nothing if neither was ever purged.
+async fn purged_alike(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
+    if ours.0.head.purges == 0 && theirs.0.head.purges == 0 {
+        return Ok(true);
+    }
+    Ok(purged(ours, fork).await? == purged(theirs, fork).await?)
+}
+
+/// What was purged from the commits up to `upto`: by transaction, the places in it.
+async fn purged(db: &Db, upto: u64) -> Result<HashSet<(u64, u64)>> {
+    // What a purge takes lies in the trees, where the purge itself has put all records.
+    let Some(last) = db.0.head.checkpoint.covered.checked_sub(1) else {
+        return Ok(HashSet::new());
     };
-    Ok(!purged(ours).await?.is_subset(&purged(theirs).await?))
+    let records = db.commit_records(0, upto.min(last)).await?;
+    let places = |record: &CommitRecord| {
+        let t = record.pending.t;
+        let places = record.purged.iter().map(move |(place, _)| (t, *place));
+        places.collect::<Vec<_>>()
+    };
+    Ok(records.iter().flat_map(places).collect())
+}
+
+/// Whether the branch that a value was reached from has been purged since. Reads its head.
+async fn purged_since(db: &Db) -> Result<bool> {
+    let now = head_of(db).await?;
+    Ok(now.is_none_or(|now| now.purges != db.0.head.purges))
 }
 
 async fn related(ours: &Db, theirs: &Db) -> Result<Kinship> {

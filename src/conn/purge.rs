@@ -12,24 +12,25 @@
 //! **Old commits.** What lies before a purge can be read at every basis, without what was purged, and be
 //! compared and merged as before. A branch cannot begin there, only at a value from the purge on. A value
 //! that was opened before the purge still shows everything until the grace is over, but no branch can be
-//! made of it.
+//! made of it, and it cannot be merged.
 //!
-//! **Merges.** A branch that still holds what was purged is never fast-forwarded to: it is merged by a
-//! transaction, which says only what that branch has said since the two parted. What it has said of purged
-//! facts since then, be it by a merge from a third branch, does come back. So purge all branches that the
-//! report names, then merge. A retraction that was purged is not merged either.
+//! **Merges.** A head moves to a commit of another branch only if the same was purged from both. A branch
+//! that still holds what was purged here, or was purged of what is still held here, is merged by a transaction,
+//! which says only what that branch has said since the two parted; so a purge is never merged. What it has said
+//! of purged facts since then, be it by a merge from a third branch, does come back. So purge all branches that
+//! the report names, then merge. A retraction that was purged is not merged either.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
-use super::{Connection, Newest};
+use super::{Connection, Newest, node_writer};
 use crate::datom::{Datom, Entid, TxId};
 use crate::db::head::Head;
 use crate::db::rebuild::{log_and_records, rebuild};
 use crate::db::{Db, head_object};
 use crate::error::{Error, Result};
-use crate::id::{BranchName, PackId};
-use crate::node::{Loader, NodeWriter};
+use crate::id::BranchName;
+use crate::node::Loader;
 use crate::schema::{Schema, attrs, describes};
 use crate::store::CasOutcome;
 use crate::value::Value;
@@ -86,15 +87,16 @@ impl Connection {
     /// Takes facts out of this branch for good: see the [module page](self).
     ///
     /// Reads and writes the whole database and holds it in memory; reads the logs of all other branches.
-    /// Transactions wait for it.
+    /// Transactions wait for it until this branch is purged, and not for the other branches.
     ///
     /// # Errors
     ///
     /// [`Error::Invalid`] if an attribute would lose its description while facts are left, if a composite
     /// tuple repeats what would go, or if a transaction's instant would go; [`Error::Store`].
     pub async fn purge(&self, what: &Purge) -> Result<PurgeReport> {
-        let _turn = self.0.writer.turn.lock().await;
+        let turn = self.0.writer.turn.lock().await;
         let report = Box::pin(self.purge_here(what)).await?;
+        drop(turn);
         self.with_elsewhere(what, report).await
     }
 
@@ -121,10 +123,10 @@ impl Connection {
                 continue;
             }
             let object = head_object(self.store().location(), &branch);
-            let Some((bytes, _)) = self.store().head(&branch).await? else {
-                continue;
-            };
             let held = async {
+                let Some((bytes, _)) = self.store().head(&branch).await? else {
+                    return Ok(false);
+                };
                 let head = Head::decode(&bytes, &object)?;
                 if head.is_emptied() || head.database != self.db().database_id() {
                     return Ok(false);
@@ -179,11 +181,7 @@ impl Connection {
             let purges = base.db.0.head.purges + 1;
             // Old nodes must not be found by what is read from now on: they lead to old packs.
             let loader = Arc::new(Loader::new(self.store().clone()));
-            let environment = Arc::clone(&self.0.environment);
-            let mut writer = NodeWriter::new(
-                Arc::clone(&loader),
-                Box::new(move || PackId(environment.random())),
-            );
+            let mut writer = node_writer(&loader, &self.0.environment);
             let mut head = Box::pin(rebuild(&base.db, &kept, records, &mut writer)).await?;
             writer.finish().await?;
             head.generation += 1;
@@ -308,3 +306,6 @@ fn named(schema: &Schema, e: Entid) -> String {
         .ident(e)
         .map_or_else(|| format!("entity {e}"), ToString::to_string)
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,6 +165,10 @@ impl<'a> Checker<'a> {
                 if attribute.id == attrs::TX_INSTANT {
                     return self.refuse(form, ":db/txInstant cannot be retracted");
                 }
+                // A composite follows its parts.
+                if attribute.tuple_attrs.is_some() {
+                    return Ok(());
+                }
                 let cell = self.cell(e, &attribute);
                 match value {
                     Some(value) => _ = cell.retracts.insert(value, form),

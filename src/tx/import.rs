@@ -224,7 +224,7 @@ impl Db {
             instant,
             ensures: Vec::new(),
         };
-        Ok(self.report(checked, schema, next_entid, HashMap::new(), Vec::new()))
+        self.report(checked, schema, next_entid, HashMap::new(), Vec::new())
     }
 
     /// No new value of a unique attribute occurs twice, or is there already.

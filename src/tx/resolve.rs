@@ -380,7 +380,7 @@ impl<'a> Resolver<'a> {
 }
 
 /// The entity that has a unique value in db-before; asks the database once for each.
-pub(super) async fn holder(
+pub(crate) async fn holder(
     db: &Db,
     holders: &mut HashMap<(Entid, Value), Option<Entid>>,
     a: Entid,

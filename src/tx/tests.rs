@@ -7,7 +7,7 @@ mod speculation;
 
 use futures::TryStreamExt;
 
-use crate::datom::{Datom, Entid};
+use crate::datom::{Datom, Entid, TxId};
 use crate::edn::{Keyword, read_all};
 use crate::index::{Components, Index};
 use crate::schema::{EntityRef, LookupRef};
@@ -42,6 +42,18 @@ async fn refused(connection: &Connection, text: &str) -> String {
 async fn all(db: &Db, index: Index) -> Vec<Datom> {
     let datoms = db.datoms(index, Components::all()).unwrap();
     datoms.try_collect().await.unwrap()
+}
+
+/// A merge has once taken a composite back twice, and nothing looked before the head was written.
+#[test]
+fn a_transaction_that_says_a_datom_twice_is_refused() {
+    let tx = TxId::from_t(3);
+    let [one, two] = [1, 2].map(|n| Datom::add(Entid(1024), Entid(1025), Value::Long(n), tx));
+    super::said_once(&[one.clone(), two.clone()]).unwrap();
+    for said in [[one.clone(), one.clone()], [two, one]] {
+        let refused = super::said_once(&said);
+        assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+    }
 }
 
 /// The values of an attribute, with their entities.

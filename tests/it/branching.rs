@@ -164,6 +164,11 @@ fn branches_are_listed_deleted_restored_and_renamed() {
     datomfusion(&["branch", &url, "--rename", "early", "first"]).ok();
     assert_eq!(price(&format!("{url}#first"), "Ava"), "null");
     datomfusion(&["branch", &url, "../x", "--delete", "y"]).failed(2);
+    // Only a new branch begins at a basis, and a graph shows all.
+    for arguments in [&["branch", &old, "--all"][..], &["log", &old, "--graph"]] {
+        datomfusion(arguments).failed(2);
+    }
+    datomfusion(&["branch", &old, "--delete", "first"]).failed(2);
 }
 
 #[test]

@@ -1,10 +1,54 @@
 //! Branches: what they cost, where they stand, and what deleting one leaves behind.
 
+use std::sync::Mutex;
+
+use futures::executor::block_on;
+
 use super::*;
 use crate::conn::fixture::{all, branch_off, create, name, open, people, transact};
 use crate::conn::merge::{MergeOutcome, MergeStrategy};
 use crate::db::basis::TimePoint;
+use crate::environment::Seeded;
 use crate::index::Index;
+
+type Interruption = Box<dyn FnOnce() + Send>;
+
+/// A world in which somebody else acts when the clock is first looked at: between what a deletion has read
+/// and its swap.
+struct Interrupted(Arc<Seeded>, Mutex<Option<Interruption>>);
+
+impl Interrupted {
+    fn branches(store: &Store, by: impl FnOnce() + Send + 'static) -> Branches {
+        let environment = Self(Seeded::new(77), Mutex::new(Some(Box::new(by))));
+        Branches::new_in(store, Arc::new(environment))
+    }
+}
+
+impl fmt::Debug for Interrupted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Interrupted").field(&self.0).finish()
+    }
+}
+
+impl Environment for Interrupted {
+    fn now(&self) -> i64 {
+        let interruption = self.1.lock().unwrap().take();
+        if let Some(interrupt) = interruption {
+            interrupt();
+        }
+        self.0.now()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        self.0.random()
+    }
+}
+
+async fn listed(store: &Store) -> Vec<String> {
+    let branches = Branches::new_in(store, Seeded::new(78));
+    let listed = branches.list().await.unwrap();
+    listed.iter().map(|b| b.name.to_string()).collect()
+}
 
 #[tokio::test]
 async fn a_branch_is_one_small_put_and_one_get() {
@@ -321,9 +365,9 @@ async fn branches_lie_on_disk_alike() {
     std::fs::remove_dir_all(&root).unwrap();
 }
 
-/// It read the heads of all branches to see that one lived.
+/// It read the heads of all branches to see that one lived. That one is read again when all is done.
 #[tokio::test]
-async fn deleting_one_of_many_branches_reads_two_heads() {
+async fn deleting_one_of_many_branches_reads_three_heads() {
     let main = people(21).await;
     for n in 0..20 {
         let branch = name(&format!("dev-{n}"));
@@ -332,5 +376,79 @@ async fn deleting_one_of_many_branches_reads_two_heads() {
     let before = main.store().requests();
     main.branches().delete(&name("dev-7")).await.unwrap();
     let asked = main.store().requests() - before;
-    assert_eq!((asked.gets, asked.puts, asked.lists), (2, 1, 1));
+    assert_eq!((asked.gets, asked.puts, asked.lists), (3, 1, 1));
+}
+
+/// Each saw that the other one lived.
+#[tokio::test]
+async fn the_last_two_branches_are_not_deleted_at_the_same_time() {
+    let main = people(22).await;
+    branch_off(&main, "dev").await;
+    let other = main.branches();
+    let branches = Interrupted::branches(main.store(), move || {
+        block_on(other.delete(&name("main"))).unwrap();
+    });
+    let refused = branches.delete(&name("dev")).await;
+    assert!(matches!(refused, Err(Error::Invalid(_))), "{refused:?}");
+    assert_eq!(listed(main.store()).await, ["dev"]);
+    open(main.store(), "dev", 23)
+        .await
+        .db()
+        .verify()
+        .await
+        .unwrap();
+}
+
+/// What a rename takes back is what it made.
+#[tokio::test]
+async fn a_rename_that_fails_takes_nobody_elses_commits_back() {
+    for to_as_well in [false, true] {
+        let main = people(24).await;
+        let dev = branch_off(&main, "dev").await;
+        let store = main.store().clone();
+        let branches = Interrupted::branches(main.store(), move || {
+            block_on(transact(&dev, "[{:p/name \"Ada\"}]"));
+            if to_as_well {
+                let new = block_on(open(&store, "new", 25));
+                block_on(transact(&new, "[{:p/name \"Bob\"}]"));
+            }
+        });
+        let error = branches
+            .rename(&name("dev"), &name("new"))
+            .await
+            .unwrap_err();
+        if to_as_well {
+            assert!(error.to_string().contains("both"), "{error}");
+            assert_eq!(listed(main.store()).await, ["dev", "main", "new"]);
+        } else {
+            assert!(matches!(error, Error::HeadMoved { .. }), "{error}");
+            assert_eq!(listed(main.store()).await, ["dev", "main"]);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_branch_that_cannot_be_taken_back_is_said_to_live_on() {
+    let main = people(26).await;
+    let old = main.db();
+    let (mut head, version) = main.branches().live(old.branch()).await.unwrap();
+    head.purges += 1;
+    head.generation += 1;
+    let bytes = head.encode().unwrap();
+    let swapped = main
+        .store()
+        .cas_head(old.branch(), Some(&version), bytes)
+        .await;
+    assert!(matches!(swapped, CasOutcome::Swapped(_)));
+    let store = main.store().clone();
+    let branches = Interrupted::branches(main.store(), move || {
+        let dev = block_on(open(&store, "dev", 27));
+        block_on(transact(&dev, "[{:p/name \"Bob\"}]"));
+    });
+    let error = branches.create(&name("dev"), &old).await.unwrap_err();
+    assert!(
+        matches!(&error, Error::SnapshotExpired(what) if what.contains("lives on")),
+        "{error}"
+    );
+    assert_eq!(listed(main.store()).await, ["dev", "main"]);
 }

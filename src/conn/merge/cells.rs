@@ -2,9 +2,10 @@
 //!
 //! The log of theirs says which *cells* — an attribute of an entity — it has touched since the base; each
 //! is read in the three values and decided by itself. Schema comes first, because it says how the rest is
-//! compared. Then come entities that one side retracted as a whole, and uniqueness last.
+//! compared. Then come entities that one side retracted as a whole, and uniqueness last. Composite tuples are
+//! passed over: they follow from what becomes of their parts.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use futures::stream::TryStreamExt;
@@ -17,7 +18,7 @@ use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::index::{Components, Index, Range};
 use crate::schema::{Attribute, Schema, Unique, attrs, describes};
-use crate::tx::Fact;
+use crate::tx::{Fact, holder};
 use crate::value::{Value, ValueType};
 
 /// Values of one cell, in ids of ours.
@@ -208,6 +209,9 @@ impl<'a> Merger<'a> {
     /// Decides one cell that theirs has touched.
     async fn cell(&mut self, e: Entid, a: Entid, said: &Said) -> Result<()> {
         let (my_e, my_a) = (self.ids.take(e)?, self.ids.take(a)?);
+        if is_composite(self.theirs.schema().attribute(a)) || is_composite(self.attribute(my_a)) {
+            return Ok(());
+        }
         let Some(attribute) = self.attribute(my_a).cloned() else {
             if said.values().any(|added| *added) {
                 let name = self.theirs.ident(a);
@@ -353,6 +357,9 @@ impl<'a> Merger<'a> {
             known
         };
         for datom in facts_of(self.ours, my_e).await? {
+            if is_composite(self.attribute(datom.a)) {
+                continue;
+            }
             let decided = |(conflict, _): &(Conflict, Resolution)| {
                 (conflict.e, conflict.a) == (my_e, datom.a)
                     && conflict.ours.as_ref() == Some(&datom.v)
@@ -423,6 +430,7 @@ impl<'a> Merger<'a> {
 
     /// No value of a unique attribute may belong to two entities.
     async fn unique(&mut self) -> Result<()> {
+        let mut holders = HashMap::new();
         loop {
             let mut clash = None;
             for ((e, a, v), _) in self.changes.iter().filter(|(_, added)| **added) {
@@ -433,7 +441,7 @@ impl<'a> Merger<'a> {
                 if !unique || self.ours.schema().attribute(*a).is_none() {
                     continue;
                 }
-                let Some(holder) = self.ours.lookup(*a, v).await? else {
+                let Some(holder) = holder(self.ours, &mut holders, *a, v).await? else {
                     continue;
                 };
                 let freed = self.changes.get(&(holder, *a, v.clone())) == Some(&false);
@@ -580,6 +588,10 @@ impl<'a> Merger<'a> {
         }
         Ok((self.ids.take(a)?, self.ids.take_value(v)?))
     }
+}
+
+fn is_composite(attribute: Option<&Arc<Attribute>>) -> bool {
+    attribute.is_some_and(|attribute| attribute.tuple_attrs.is_some())
 }
 
 fn check_type(attribute: &Attribute, values: &Values) -> Result<()> {

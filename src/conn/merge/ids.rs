@@ -39,7 +39,7 @@ pub(super) struct Ids {
 impl Ids {
     pub(super) async fn new(ours: &Db, theirs: &Db, kinship: &Kinship) -> Result<Self> {
         let mut ids = Self {
-            shared: first_unborn(theirs, kinship.fork).await?,
+            shared: first_unborn(ours, theirs, kinship.fork).await?,
             known: BTreeMap::new(),
             known_ours: BTreeMap::new(),
             new: BTreeMap::new(),
@@ -206,11 +206,41 @@ fn within(runs: &BTreeMap<Entid, (Entid, u64)>, e: Entid) -> Option<Entid> {
     (offset.unsigned_abs() < *count).then(|| Entid(partner.0 + offset))
 }
 
-/// The first id that no transaction up to `t` has said anything of.
-async fn first_unborn(db: &Db, t: u64) -> Result<Entid> {
+/// The first id that was not handed out when the two parted.
+///
+/// Each has a bound for it, which is too low where the past was purged of all that was said of an entity, and
+/// too high on a branch that began with a past value: it never hands out what its origin has since.
+async fn first_unborn(ours: &Db, theirs: &Db, fork: u64) -> Result<Entid> {
+    let (mine, their) = (
+        first_unsaid(ours, fork).await?,
+        first_unsaid(theirs, fork).await?,
+    );
+    let is_purged = |db: &Db| db.0.head.purges > 0;
+    Ok(match (is_purged(ours), is_purged(theirs)) {
+        (false, false) => mine.min(their),
+        (false, true) => mine,
+        (true, false) => their,
+        (true, true) => mine.max(their),
+    })
+}
+
+/// The first id that no transaction up to `t` names, be it as an entity or as a reference.
+async fn first_unsaid(db: &Db, t: u64) -> Result<Entid> {
     let past = db.as_of(crate::db::basis::TimePoint::T(t)).await?;
-    let since = past.0.tail.log().iter().map(|datom| datom.e);
-    let newest = since.filter(|e| !e.is_tx()).max();
-    let checkpoint = past.0.checkpoint.next_entid;
-    Ok(newest.map_or(checkpoint, |e| checkpoint.max(Entid(e.0 + 1))))
+    let mut first = past.0.checkpoint.next_entid;
+    for datom in past.0.tail.log() {
+        let mut named = |e: Entid| {
+            if !e.is_tx() {
+                first = first.max(Entid(e.0 + 1));
+            }
+        };
+        named(datom.e);
+        let elements = match &datom.v {
+            Value::Tuple(elements) => &elements[..],
+            _ => &[],
+        };
+        let values = elements.iter().flatten().chain([&datom.v]);
+        values.filter_map(Value::as_ref).for_each(named);
+    }
+    Ok(first)
 }

@@ -11,6 +11,8 @@ use crate::db::basis::TimePoint;
 use crate::index::Index;
 use crate::schema::{EntityRef, LookupRef};
 
+mod composed;
+mod purged;
 mod twin;
 
 async fn person(db: &Db, name: &str) -> Option<Entid> {
