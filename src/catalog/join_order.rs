@@ -56,42 +56,30 @@ impl OptimizerRule for JoinOrder {
     }
 }
 
+/// Orders the joins of a plan, from its top.
 fn ordered(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if is_inner(&plan) {
-        let group = Group::of(&plan);
-        if let Some(better) = group.and_then(|group| group.better()) {
-            return Ok(Transformed::yes(better?.below()?.data));
+    let group = is_inner(&plan).then(|| Group::of(&plan)).flatten();
+    let Some(better) = group.and_then(Group::better).transpose()? else {
+        return below(plan);
+    };
+    let schema = Arc::clone(plan.schema());
+    let joined = below(better)?.data;
+    let projection = Projection::new_from_schema(Arc::new(joined), schema);
+    Ok(Transformed::yes(LogicalPlan::Projection(projection)))
+}
+
+/// Orders the joins below a node; the joins of its own group have been ordered.
+fn below(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let in_group = is_inner(&plan);
+    let child = |child| {
+        if in_group && is_inner(&child) {
+            below(child)
+        } else {
+            ordered(child)
         }
-    }
-    plan.below()
-}
-
-/// What lies below a group of joins, or below a single node.
-trait Below: Sized {
-    fn below(self) -> Result<Transformed<Self>>;
-}
-
-impl Below for LogicalPlan {
-    fn below(self) -> Result<Transformed<Self>> {
-        let inside = |plan: Self| {
-            if is_inner(&plan) {
-                plan.below()
-            } else {
-                ordered(plan)
-            }
-        };
-        let in_group = is_inner(&self);
-        self.map_uncorrelated_subqueries(ordered)?
-            .transform_sibling(|plan| {
-                plan.map_children(|child| {
-                    if in_group {
-                        inside(child)
-                    } else {
-                        ordered(child)
-                    }
-                })
-            })
-    }
+    };
+    plan.map_uncorrelated_subqueries(ordered)?
+        .transform_sibling(|plan| plan.map_children(child))
 }
 
 fn is_inner(plan: &LogicalPlan) -> bool {
@@ -107,7 +95,6 @@ struct Group {
     /// Other conditions, each with the inputs that it needs.
     conditions: Vec<(Vec<usize>, Expr)>,
     written: Tree,
-    whole: LogicalPlan,
 }
 
 impl Group {
@@ -171,7 +158,6 @@ impl Group {
             classes,
             conditions: conditions?,
             written,
-            whole: plan.clone(),
             inputs,
         })
     }
@@ -227,9 +213,7 @@ impl Group {
             conditions: self.conditions,
         };
         let (plan, _) = building.build(tree, inputs)?;
-        let schema = Arc::clone(self.whole.schema());
-        let projection = Projection::new_from_schema(plan, schema);
-        Ok(LogicalPlan::Projection(projection))
+        Ok(Arc::unwrap_or_clone(plan))
     }
 }
 

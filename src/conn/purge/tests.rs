@@ -24,7 +24,7 @@ async fn transactions_do_not_wait_for_a_purge_that_reads_other_branches() {
     let simulation = Simulation::new();
     let what = notes(&simulation).await;
     let (store, rounds) = simulation.store_in_rounds();
-    let (main, ..) = rounds.of(open(&store, "main", 61)).await;
+    let (main, ..) = rounds.of(Box::pin(open(&store, "main", 61))).await;
     let done = Mutex::new(Vec::new());
     let purge = async {
         let report = main.purge(&what).await.unwrap();
