@@ -215,7 +215,8 @@ async fn keys_are_no_patterns(objects: &dyn ObjectStore) {
     let after = objects.list_with_offset(None, &Key::from("a/x"));
     let after: Vec<_> = after.try_collect().await.unwrap();
     assert!(after.iter().all(|meta| meta.location > Key::from("a/x")));
-    assert_eq!(after.len(), 7, "{after:?}");
+    let expected = keys.iter().filter(|key| **key > Key::from("a/x")).count();
+    assert_eq!(after.len(), expected, "{after:?}");
     for key in &keys[..2] {
         objects.delete(key).await.unwrap();
         let again = objects.delete(key).await;
