@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteJournalMode, SqliteRow};
-use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow, Postgres, Sqlite};
+use sqlx::{Connection, FromRow, Postgres, Sqlite};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -199,11 +199,13 @@ async fn within<T>(
 }
 
 macro_rules! engine {
-    ($module:ident, $database:ty, $begin:literal, $refusal:expr) => {
+    ($module:ident, $database:ident, $begin:literal, $refusal:expr) => {
         mod $module {
+            use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow};
             use tokio::sync::SemaphorePermit;
+            use tokio::time::timeout;
 
-            use super::*;
+            use super::{Arg, CONNECT, Failure, Pool, STATEMENT, Statement, within, $database};
 
             type Live = <$database as sqlx::Database>::Connection;
             type Options = <Live as Connection>::Options;
