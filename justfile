@@ -9,23 +9,28 @@ fmt:
     cargo fmt --all --check
 
 clippy:
-    cargo clippy --workspace --all-targets --features conformance -- -D warnings
+    cargo clippy --workspace --all-targets --features conformance,sql-store -- -D warnings
 
 test:
-    cargo nextest run --workspace --features conformance
-    cargo test --workspace --features conformance --doc
+    cargo nextest run --workspace --features conformance,sql-store
+    cargo test --workspace --features conformance,sql-store --doc
 
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance,sql-store --document-private-items
 
 examples:
     for example in $(ls examples/*.rs | xargs -n 1 basename -s .rs); do cargo run --quiet --example $example; done
+
+# The tests that need PostgreSQL, beside a server of their own.
+postgres:
+    bash tests/servers/postgres.sh \
+        cargo test --workspace --features conformance,sql-store --lib -- --ignored postgres
 
 # Floors 1 to 7 without DataFusion, and each feature alone.
 matrix:
     cargo check --no-default-features
     cargo check --no-default-features --features fs
-    for feature in aws gcp azure http query conformance; do cargo check --no-default-features --features $feature; done
+    for feature in aws gcp azure http sql-store query conformance; do cargo check --no-default-features --features $feature; done
 
 # The core for the browser; needs `rustup target add wasm32-unknown-unknown`.
 wasm:

@@ -57,8 +57,9 @@ struct Cli {
 }
 
 const AFTER_HELP: &str = "\
-URL is memory:NAME, a path, file:///path, s3://bucket/prefix, gs://…, az://…, http(s)://… (read-only),
-and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX, since=N, history.
+URL is memory:NAME, a path, file:///path, s3://bucket/prefix, gs://…, az://…, postgres://…, sqlite:path,
+http(s)://… (read-only), and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX,
+since=N, history.
 
   datomfusion demo                                     two small databases, and what to ask them
   datomfusion create ./sales

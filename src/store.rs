@@ -39,6 +39,8 @@ mod layout;
 mod pack;
 mod range;
 mod requests;
+#[cfg(feature = "sql-store")]
+mod sql;
 mod url;
 
 #[cfg(feature = "fs")]

@@ -286,7 +286,16 @@ pub fn split_url(text: &str) -> Result<(String, BasisSpec)> {
             _ => tail.len(),
         },
     };
-    let spec = tail[cut..].parse()?;
+    let spec = match tail[cut..].parse() {
+        // What is torn apart here may be a password with a # in it, which must not be printed.
+        Err(_) if text.contains("://") && has_stray_at(&tail[cut..]) => {
+            return Err(Error::invalid(format!(
+                "what follows the # of the address is no branch and basis; in a user or a password \
+                 write %23 for # and %40 for @; {GRAMMAR}"
+            )));
+        }
+        spec => spec?,
+    };
     let url = if text.contains("://") {
         text[..last + cut].to_owned()
     } else {
@@ -307,6 +316,11 @@ pub fn split_url(text: &str) -> Result<(String, BasisSpec)> {
 pub fn split_name(text: &str) -> Result<(String, BasisSpec)> {
     let cut = text.find(['#', '@']).unwrap_or(text.len());
     Ok((unescape_marks(&text[..cut]), text[cut..].parse()?))
+}
+
+fn has_stray_at(text: &str) -> bool {
+    text.rsplit_once('@')
+        .is_some_and(|(_, basis)| !looks_like_a_basis(basis))
 }
 
 fn looks_like_a_basis(text: &str) -> bool {
@@ -524,6 +538,19 @@ mod tests {
                 "postgres://u@2022-01-01/db",
                 "#dev",
             ),
+            (
+                "postgres://u:p@w@host:5/db?table=a@t=3",
+                "postgres://u:p@w@host:5/db?table=a",
+                "@t=3",
+            ),
+            (
+                "postgres://u:t=3@host/db#dev@history",
+                "postgres://u:t=3@host/db",
+                "#dev@history",
+            ),
+            ("postgres://u:t=3@host", "postgres://u:t=3@host", ""),
+            ("sqlite:a/b.db?table=x#dev", "sqlite:a/b.db?table=x", "#dev"),
+            ("sqlite:///a%40b@t=3", "sqlite:///a%40b", "@t=3"),
             ("/a@t=1/b", "/a@t=1/b", ""),
             ("me@example", "me@example", ""),
             ("me@example@t=1", "me@example", "@t=1"),
@@ -550,6 +577,19 @@ mod tests {
             "/p#@t=1",
         ] {
             assert!(split_url(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_that_is_torn_apart_is_not_printed() {
+        for text in [
+            "postgres://u:a#canary@host",
+            "postgres://u:a#b@canary@host",
+            "postgres://u:a#%canary@host",
+            "postgres://u:a/b#c@t=canary@host",
+        ] {
+            let error = split_url(text).unwrap_err().to_string();
+            assert!(!error.contains("canary"), "{error}");
         }
     }
 

@@ -1,10 +1,12 @@
-//! Addresses: `memory:`, paths, `file:`, `s3:`, `gs:`, `az:`, `http:` and `https:`.
+//! Addresses: `memory:`, paths, `file:`, `s3:`, `gs:`, `az:`, `postgres:`, `sqlite:`, `http:` and `https:`.
 //!
 //! The branch and the basis that may follow an address (`…#dev@t=3`) have been cut off by the caller.
 //! Credentials come from the environment, in the variables that `object_store` documents; an address may
-//! carry options (`s3://bucket/sales?region=eu-west-1&endpoint=…`) but no user and no password.
+//! carry options (`s3://bucket/sales?region=eu-west-1&endpoint=…`) but no user and no password. Only that
+//! of PostgreSQL may, as is its custom.
 //!
-//! **Invariant.** Nothing that precedes an `@`, and no value of an option, is ever printed.
+//! **Invariant.** Nothing that precedes an `@`, and no value of an option, is ever printed. (The name of a
+//! SQL table is, when it has been checked to be one.)
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock, Mutex, PoisonError};
@@ -19,7 +21,8 @@ use crate::error::{Error, Result};
 
 /// What can be opened, for messages.
 const KNOWN: &str = "a path, memory:, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
-                     az://container/prefix, http://… or https://… (read-only)";
+                     az://container/prefix, postgres://user@host/database, sqlite:path, http://… or \
+                     https://… (read-only)";
 
 impl Store {
     /// Opens the store at an address, without asking it anything yet.
@@ -32,6 +35,8 @@ impl Store {
     /// | `file:///path` | a directory |
     /// | `s3://bucket/prefix?option=value` | Amazon S3 and its likes; options as `region`, `endpoint` |
     /// | `gs://bucket/prefix`, `az://container/prefix` | Google Cloud Storage, Azure Blob Storage |
+    /// | `postgres://user:password@host/database?table=NAME` | a table of PostgreSQL |
+    /// | `sqlite:path?table=NAME`, `sqlite:///path` | a table of a SQLite file; escapes as in paths |
     /// | `http://host/path`, `https://host/path` | a web server, read-only |
     ///
     /// # Errors
@@ -48,6 +53,8 @@ impl Store {
             "s3" | "s3a" => open_s3(address),
             "gs" => open_gcs(address),
             "az" => open_azure(address),
+            "postgres" | "postgresql" => open_postgres(address),
+            "sqlite" => open_sqlite(rest),
             "http" | "https" => open_http(address),
             _ => Err(Error::invalid(format!(
                 "no store has addresses that begin with {scheme}: — there are {KNOWN}; \
@@ -69,7 +76,7 @@ fn split_scheme(address: &str) -> Option<(String, &str)> {
 }
 
 /// A path is no URL, so only what the grammar of addresses takes away can be escaped in it.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     text.replace("%40", "@")
         .replace("%23", "#")
         .replace("%25", "%")
@@ -178,6 +185,19 @@ fn open_azure(address: &str) -> Result<Store> {
 #[cfg(not(feature = "azure"))]
 fn open_azure(_: &str) -> Result<Store> {
     Err(left_out("az: addresses", "azure"))
+}
+
+#[cfg(feature = "sql-store")]
+use super::sql::{open_postgres, open_sqlite};
+
+#[cfg(not(feature = "sql-store"))]
+fn open_postgres(_: &str) -> Result<Store> {
+    Err(left_out("postgres: addresses", "sql-store"))
+}
+
+#[cfg(not(feature = "sql-store"))]
+fn open_sqlite(_: &str) -> Result<Store> {
+    Err(left_out("sqlite: addresses", "sql-store"))
 }
 
 #[cfg(feature = "http")]
@@ -330,6 +350,7 @@ fn malformed(error: ::url::ParseError) -> Error {
     feature = "aws",
     feature = "gcp",
     feature = "azure",
+    feature = "sql-store",
     feature = "http"
 )))]
 fn left_out(what: &str, feature: &str) -> Error {
@@ -409,11 +430,7 @@ mod tests {
 
     #[test]
     fn an_address_of_an_unknown_kind_is_told_the_known_ones() {
-        for address in [
-            "ftp://host/path",
-            "postgres://user:pw@host/db",
-            "file.db:main",
-        ] {
+        for address in ["ftp://host/path", "mysql://user:pw@host/db", "file.db:main"] {
             let refusal = refusal(address);
             assert!(
                 refusal.contains("s3://") && refusal.contains("memory:"),
@@ -444,6 +461,12 @@ mod tests {
             ("gs://bucket/prefix", "gcp", cfg!(feature = "gcp")),
             ("az://container/prefix", "azure", cfg!(feature = "azure")),
             ("https://host/path", "http", cfg!(feature = "http")),
+            (
+                "postgres://host/database",
+                "sql-store",
+                cfg!(feature = "sql-store"),
+            ),
+            ("sqlite:path", "sql-store", cfg!(feature = "sql-store")),
         ] {
             if !built {
                 assert!(
@@ -475,7 +498,19 @@ mod tests {
             format!("http://user:{canary}@127.0.0.1:9/path"),
             format!("http://127.0.0.1:9/path?sig={canary}"),
             format!("https://[{canary}/path"),
-            format!("postgres://user:{canary}@host/db"),
+            format!("mysql://user:{canary}@host/db"),
+            format!("postgres://{canary}:{canary}@host/db"),
+            format!("postgresql://user:{canary}@host/db?table={canary}!"),
+            format!("postgres://user:7/{canary}@host"),
+            format!("postgres://user:7/{canary}@host/db"),
+            format!("postgres://user:{canary}#@host/db"),
+            format!("postgres://user:7?{canary}=1@host/db"),
+            format!("postgres://host/db?{canary}"),
+            format!("postgres://host/db?password={canary}"),
+            format!("postgres://user:{canary}@host/db?sslmode={canary}"),
+            format!("postgres://user:{canary}%FF@host/db"),
+            format!("sqlite:file?{canary}"),
+            format!("sqlite:file?table={canary}%20"),
             format!("file:///path?{canary}"),
         ] {
             match Store::open_url(&address) {
