@@ -33,6 +33,7 @@ use crate::id::{BranchName, Location, PackId};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod failure;
 #[cfg(feature = "fs")]
 mod file;
 mod head;
@@ -65,10 +66,22 @@ struct Inner {
     prefix: Path,
     heads: Arc<dyn HeadStore>,
     location: String,
-    read_only: bool,
+    access: Access,
     counters: Counters,
     /// A permit for each read of a pack that may be under way. Nobody who holds one waits for another.
     reads: Semaphore,
+}
+
+/// What a storage can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    /// To read and to list.
+    #[cfg(test)]
+    Read,
+    /// To read what one knows the name of: a web server.
+    #[cfg(feature = "http")]
+    ReadByName,
 }
 
 impl Store {
@@ -107,7 +120,7 @@ impl Store {
     ) -> Self {
         let location = location.into();
         let heads = ObjectHeads::new(Arc::clone(&objects), prefix.clone(), location.clone());
-        Self::assemble(objects, prefix, Arc::new(heads), location, false)
+        Self::assemble(objects, prefix, Arc::new(heads), location, Access::Write)
     }
 
     /// A store of packs in `objects` and heads in `heads`.
@@ -118,7 +131,7 @@ impl Store {
         heads: Arc<dyn HeadStore>,
         location: impl Into<String>,
     ) -> Self {
-        Self::assemble(objects, Path::ROOT, heads, location.into(), false)
+        Self::assemble(objects, Path::ROOT, heads, location.into(), Access::Write)
     }
 
     fn assemble(
@@ -126,7 +139,7 @@ impl Store {
         prefix: Path,
         heads: Arc<dyn HeadStore>,
         location: String,
-        read_only: bool,
+        access: Access,
     ) -> Self {
         let counters = Counters::default();
         Self(Arc::new(Inner {
@@ -134,7 +147,7 @@ impl Store {
             prefix,
             heads,
             location,
-            read_only,
+            access,
             counters,
             reads: Semaphore::new(READS_MAX),
         }))
@@ -153,7 +166,7 @@ impl Store {
 
     /// Whether writes are refused because the storage cannot take them.
     pub fn read_only(&self) -> bool {
-        self.0.read_only
+        self.0.access != Access::Write
     }
 
     /// The same storage as one that can only be read, as a web server would serve it.
@@ -161,7 +174,13 @@ impl Store {
     pub(crate) fn served(&self) -> Self {
         let (objects, heads) = (Arc::clone(&self.0.objects), Arc::clone(&self.0.heads));
         let location = format!("served:{}", self.0.location);
-        Self::assemble(objects, self.0.prefix.clone(), heads, location, true)
+        Self::assemble(
+            objects,
+            self.0.prefix.clone(),
+            heads,
+            location,
+            Access::Read,
+        )
     }
 
     /// What has been asked of the storage through this handle and its clones.
@@ -226,8 +245,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    /// [`Error::Store`]; [`Error::Invalid`] for a web server, which cannot list.
     pub async fn list_branches(&self) -> Result<Vec<BranchName>> {
+        self.listable()?;
         self.0.counters.listed();
         let mut branches = self.0.heads.list().await?;
         branches.sort_unstable();
@@ -337,7 +357,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    /// [`Error::Store`]; [`Error::Invalid`] for a web server, which cannot list.
     pub async fn list_packs(&self) -> Result<Vec<PackInfo>> {
         self.list_below(layout::PACKS, layout::pack_at).await
     }
@@ -394,6 +414,7 @@ impl Store {
         directory: &str,
         at: impl Fn(&Path, &Path) -> Option<PackId>,
     ) -> Result<Vec<PackInfo>> {
+        self.listable()?;
         self.0.counters.listed();
         let below = self.0.prefix.clone().join(directory);
         let mut found: Vec<_> = self
@@ -507,8 +528,20 @@ impl Store {
         Ok(())
     }
 
+    /// Few web servers list, and of those hardly one in a way that can be relied on.
+    fn listable(&self) -> Result<()> {
+        #[cfg(feature = "http")]
+        if self.0.access == Access::ReadByName {
+            return Err(Error::invalid(format!(
+                "{} is a web server, which does not say what it holds: branches are read by name",
+                self.location()
+            )));
+        }
+        Ok(())
+    }
+
     fn failure(&self, error: object_store::Error) -> Error {
-        failure(&self.0.location, error)
+        failure(&self.0.location, failure::requested(error))
     }
 
     fn pack_failure(&self, key: &Path, error: object_store::Error) -> Error {
@@ -580,11 +613,18 @@ pub struct PackInfo {
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    #[cfg(feature = "aws")]
+    mod s3;
+    #[cfg(any(feature = "aws", feature = "http"))]
+    pub(crate) mod server;
+    #[cfg(feature = "http")]
+    mod web;
+
     /// An error and its causes, as a person sees them.
-    pub(super) fn chain(error: &Error) -> String {
+    pub(crate) fn chain(error: &Error) -> String {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {
