@@ -21,6 +21,10 @@ docs:
 examples:
     for example in $(ls examples/*.rs | xargs -n 1 basename -s .rs); do cargo run --quiet --example $example; done
 
+# The tests that need an S3 server, beside servers of their own.
+s3:
+    bash tests/servers/s3.sh cargo test --workspace --features conformance --lib --test it -- --ignored s3
+
 # Floors 1 to 7 without DataFusion, and each feature alone.
 matrix:
     cargo check --no-default-features
