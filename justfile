@@ -9,14 +9,14 @@ fmt:
     cargo fmt --all --check
 
 clippy:
-    cargo clippy --workspace --all-targets --features conformance,sql-store -- -D warnings
+    cargo clippy --workspace --all-targets --features conformance -- -D warnings
 
 test:
-    cargo nextest run --workspace --features conformance,sql-store
-    cargo test --workspace --features conformance,sql-store --doc
+    cargo nextest run --workspace --features conformance
+    cargo test --workspace --features conformance --doc
 
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance,sql-store --document-private-items
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps --features conformance --document-private-items
 
 examples:
     for example in $(ls examples/*.rs | xargs -n 1 basename -s .rs); do cargo run --quiet --example $example; done
@@ -24,7 +24,11 @@ examples:
 # The tests that need PostgreSQL, beside a server of their own.
 postgres:
     bash tests/servers/postgres.sh \
-        cargo test --workspace --features conformance,sql-store --lib -- --ignored postgres
+        cargo test -p datomfusion --no-default-features --features fs,sql-store,conformance --lib -- --ignored postgres
+
+# The tests that need an S3 server, beside servers of their own.
+s3:
+    bash tests/servers/s3.sh cargo test --workspace --features conformance --lib --test it -- --ignored s3
 
 # Floors 1 to 7 without DataFusion, and each feature alone.
 matrix:

@@ -156,6 +156,7 @@ impl Connection {
             .await?
         {
             let newest = decode_head(known.db.loader(), &self.0.branch, &bytes, version).await?;
+            self.check_database(&newest)?;
             self.advance(newest, Vec::new());
         }
         Ok(self.db())
@@ -177,6 +178,19 @@ impl Connection {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    /// Refuses the head of another database, which lies where this one was if somebody removed it.
+    fn check_database(&self, newest: &Newest) -> Result<()> {
+        let (ours, theirs) = (self.db().database_id(), newest.db.database_id());
+        if ours == theirs {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "branch {} at {} is of another database now, {theirs} and not {ours}; open it anew",
+            self.0.branch,
+            self.0.store.location()
+        )))
     }
 
     /// Takes a value as the newest unless a newer one is known, and tells the listeners of what is new in
@@ -228,3 +242,44 @@ async fn decode_head(
 
 #[cfg(test)]
 mod fixture;
+#[cfg(test)]
+mod tests {
+    use super::fixture::{PEOPLE, create, transact};
+    use super::*;
+    use crate::tx::TxData;
+
+    #[cfg(feature = "aws")]
+    mod s3;
+    #[cfg(all(feature = "http", feature = "fs"))]
+    mod web;
+
+    /// Somebody removed the store and put another database in its place while a connection was open: what
+    /// was meant for the one, and was checked against its schema, went into the other.
+    #[tokio::test]
+    async fn another_database_in_the_same_place_is_refused() {
+        let [first, second] = [(); 2].map(|()| Store::memory());
+        let ours = create(&first, 1).await;
+        transact(&ours, PEOPLE).await;
+        let theirs = create(&second, 2).await;
+        for _ in 0..4 {
+            transact(&theirs, "[]").await;
+        }
+        let (_, version) = first.head(ours.branch()).await.unwrap().unwrap();
+        let (body, _) = second.head(ours.branch()).await.unwrap().unwrap();
+        let swap = first.cas_head(ours.branch(), Some(&version), body).await;
+        assert!(
+            matches!(swap, crate::store::CasOutcome::Swapped(_)),
+            "{swap:?}"
+        );
+        let data = TxData::parse("[{:p/name \"Ada\"}]").unwrap();
+        for error in [
+            ours.transact(&data).await.unwrap_err(),
+            ours.checkpoint().await.unwrap_err(),
+            ours.sync().await.unwrap_err(),
+        ] {
+            assert!(matches!(error, Error::Invalid(_)), "{error:?}");
+            assert!(error.to_string().contains("another database"), "{error}");
+        }
+        assert_eq!(ours.db().basis_t(), 1);
+    }
+}

@@ -32,6 +32,7 @@ use crate::id::{BranchName, Location, PackId};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+mod failure;
 #[cfg(feature = "fs")]
 mod file;
 mod head;
@@ -65,7 +66,7 @@ struct Inner {
     heads: Arc<dyn HeadStore>,
     location: String,
     identity: Identity,
-    read_only: bool,
+    access: Access,
     counters: Counters,
 }
 
@@ -89,6 +90,18 @@ impl Identity {
         hasher.update(address);
         Self::Address(hasher.finalize())
     }
+}
+
+/// What a storage can be asked.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Access {
+    Write,
+    /// To read and to list.
+    #[cfg(test)]
+    Read,
+    /// To read what one knows the name of: a web server.
+    #[cfg(feature = "http")]
+    ReadByName,
 }
 
 impl Store {
@@ -129,7 +142,7 @@ impl Store {
     ) -> Self {
         let location = location.into();
         let heads = ObjectHeads::new(Arc::clone(&objects), prefix.clone(), location.clone());
-        let store = Self::assemble(objects, prefix, Arc::new(heads), location, false);
+        let store = Self::assemble(objects, prefix, Arc::new(heads), location, Access::Write);
         store.with_identity(Identity::Objects)
     }
 
@@ -141,7 +154,7 @@ impl Store {
         heads: Arc<dyn HeadStore>,
         location: impl Into<String>,
     ) -> Self {
-        Self::assemble(objects, Path::ROOT, heads, location.into(), false)
+        Self::assemble(objects, Path::ROOT, heads, location.into(), Access::Write)
     }
 
     fn assemble(
@@ -149,7 +162,7 @@ impl Store {
         prefix: Path,
         heads: Arc<dyn HeadStore>,
         location: String,
-        read_only: bool,
+        access: Access,
     ) -> Self {
         let counters = Counters::default();
         Self(Arc::new(Inner {
@@ -158,7 +171,7 @@ impl Store {
             heads,
             location,
             identity: Identity::ObjectsAndHeads,
-            read_only,
+            access,
             counters,
         }))
     }
@@ -194,7 +207,7 @@ impl Store {
 
     /// Whether writes are refused because the storage cannot take them.
     pub fn read_only(&self) -> bool {
-        self.0.read_only
+        self.0.access != Access::Write
     }
 
     /// The same storage as one that can only be read, as a web server would serve it.
@@ -202,7 +215,13 @@ impl Store {
     pub(crate) fn served(&self) -> Self {
         let (objects, heads) = (Arc::clone(&self.0.objects), Arc::clone(&self.0.heads));
         let location = format!("served:{}", self.0.location);
-        Self::assemble(objects, self.0.prefix.clone(), heads, location, true)
+        Self::assemble(
+            objects,
+            self.0.prefix.clone(),
+            heads,
+            location,
+            Access::Read,
+        )
     }
 
     /// What has been asked of the storage through this handle and its clones.
@@ -267,8 +286,9 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    /// [`Error::Store`]; [`Error::Invalid`] for a web server, which cannot list.
     pub async fn list_branches(&self) -> Result<Vec<BranchName>> {
+        self.listable()?;
         self.0.counters.listed();
         let mut branches = self.0.heads.list().await?;
         branches.sort_unstable();
@@ -378,7 +398,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`Error::Store`]; a plain web server, for one, cannot list.
+    /// [`Error::Store`]; [`Error::Invalid`] for a web server, which cannot list.
     pub async fn list_packs(&self) -> Result<Vec<PackInfo>> {
         self.list_below(layout::PACKS, layout::pack_at).await
     }
@@ -435,6 +455,7 @@ impl Store {
         directory: &str,
         at: impl Fn(&Path, &Path) -> Option<PackId>,
     ) -> Result<Vec<PackInfo>> {
+        self.listable()?;
         self.0.counters.listed();
         let below = self.0.prefix.clone().join(directory);
         let mut found: Vec<_> = self
@@ -546,8 +567,20 @@ impl Store {
         Ok(())
     }
 
+    /// Few web servers list, and of those hardly one in a way that can be relied on.
+    fn listable(&self) -> Result<()> {
+        #[cfg(feature = "http")]
+        if self.0.access == Access::ReadByName {
+            return Err(Error::invalid(format!(
+                "{} is a web server, which does not say what it holds: branches are read by name",
+                self.location()
+            )));
+        }
+        Ok(())
+    }
+
     fn failure(&self, error: object_store::Error) -> Error {
-        failure(&self.0.location, error)
+        failure(&self.0.location, failure::requested(error))
     }
 
     fn pack_failure(&self, key: &Path, error: object_store::Error) -> Error {
@@ -619,11 +652,18 @@ pub struct PackInfo {
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
+    #[cfg(feature = "aws")]
+    mod s3;
+    #[cfg(any(feature = "aws", feature = "http"))]
+    pub(crate) mod server;
+    #[cfg(feature = "http")]
+    mod web;
+
     /// An error and its causes, as a person sees them.
-    pub(super) fn chain(error: &Error) -> String {
+    pub(crate) fn chain(error: &Error) -> String {
         let mut text = error.to_string();
         let mut cause = std::error::Error::source(error);
         while let Some(error) = cause {

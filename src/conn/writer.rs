@@ -231,7 +231,9 @@ impl Connection {
     }
 
     pub(super) async fn read_head(&self) -> Result<Newest> {
-        read_head(self.newest().db.loader(), &self.0.branch).await
+        let newest = read_head(self.newest().db.loader(), &self.0.branch).await?;
+        self.check_database(&newest)?;
+        Ok(newest)
     }
 
     /// Whether the head has moved on from a value whose nodes are gone, so that beginning anew may help.

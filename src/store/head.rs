@@ -24,12 +24,15 @@ use object_store::{
     GetOptions, GetResult, ObjectStore, PutMode, PutOptions, PutPayload, UpdateVersion,
 };
 
+use super::failure::{self, names_no_bucket};
 use super::layout;
 use crate::error::{Error, Result};
 use crate::id::BranchName;
 
 /// Longest body of a head, in bytes. Heads are at most 64 KiB; a larger object is not one.
 pub(super) const HEAD_BYTES_MAX: usize = 1 << 20;
+
+const NO_BUCKET: &str = "the bucket does not exist";
 
 /// One head per branch, read and compared-and-swapped.
 ///
@@ -190,6 +193,10 @@ impl ObjectHeads {
         let key = layout::head_key(&self.prefix, branch);
         match self.objects.get_opts(&key, options).await {
             Ok(result) => read_body(result).await,
+            // A bucket is not made by writing into it, so this is no place to create a database.
+            Err(object_store::Error::NotFound { source, .. }) if names_no_bucket(&*source) => {
+                Ok(Answer::NoBucket)
+            }
             Err(object_store::Error::NotFound { .. }) => Ok(Answer::Absent),
             Err(object_store::Error::NotModified { .. }) => Ok(Answer::Same),
             Err(error) => Err(error),
@@ -197,7 +204,7 @@ impl ObjectHeads {
     }
 
     fn failure(&self, error: object_store::Error) -> Error {
-        super::failure(&self.location, error)
+        super::failure(&self.location, failure::requested(error))
     }
 
     fn too_long(&self, branch: &BranchName) -> Error {
@@ -209,6 +216,7 @@ enum Answer {
     Body(Bytes, HeadVersion),
     Same,
     Absent,
+    NoBucket,
     TooLong,
 }
 
@@ -227,6 +235,7 @@ impl HeadStore for ObjectHeads {
         match self.read(branch, GetOptions::new()).await {
             Ok(Answer::Body(body, version)) => Ok(Some((body, version))),
             Ok(Answer::Absent) => Ok(None),
+            Ok(Answer::NoBucket) => Err(super::failure(&self.location, NO_BUCKET)),
             Ok(Answer::TooLong) => Err(self.too_long(branch)),
             Ok(Answer::Same) => Err(Error::corrupt(
                 layout::head_key(&self.prefix, branch),
@@ -248,6 +257,7 @@ impl HeadStore for ObjectHeads {
             Ok(Answer::Body(body, version)) => Ok(Some((body, version))),
             Ok(Answer::Same) => Ok(None),
             Ok(Answer::Absent) => Err(absent(&self.location, branch)),
+            Ok(Answer::NoBucket) => Err(super::failure(&self.location, NO_BUCKET)),
             Ok(Answer::TooLong) => Err(self.too_long(branch)),
             Err(error) => Err(self.failure(error)),
         }
@@ -283,6 +293,11 @@ impl HeadStore for ObjectHeads {
                     source: "the store confirmed a write without an entity tag".into(),
                 })),
             },
+            Err(E::NotFound { source, .. } | E::Precondition { source, .. })
+                if names_no_bucket(&*source) =>
+            {
+                CasOutcome::Failed(super::failure(&self.location, NO_BUCKET))
+            }
             Err(E::AlreadyExists { .. } | E::Precondition { .. }) => CasOutcome::Conflict,
             // An update of a head that is gone; a creation finds no bucket.
             Err(E::NotFound { .. }) if expected.is_some() => CasOutcome::Conflict,

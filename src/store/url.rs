@@ -5,6 +5,10 @@
 //! carry options (`s3://bucket/sales?region=eu-west-1&endpoint=…`) but no user and no password. Only that
 //! of PostgreSQL may, as is its custom.
 //!
+//! What `s3:` addresses do is tested on a server that speaks S3 (moto), and what `http:` addresses do on a
+//! web server of the tests. `gs:` and `az:` run the same code over the same trait of `object_store`; they
+//! compile, their addresses are parsed in tests, and nobody has run them against a server.
+//!
 //! **Invariant.** Nothing that precedes an `@`, and no value of an option, is ever printed. (The name of a
 //! SQL table is, when it has been checked to be one.)
 
@@ -16,6 +20,8 @@ use object_store::memory::InMemory;
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
 use url::Url;
 
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+use super::failure;
 use super::{HeadStore, MemoryHeads, Store};
 use crate::error::{Error, Result};
 
@@ -138,13 +144,26 @@ fn open_file_url(_: &str) -> Result<Store> {
 
 #[cfg(feature = "aws")]
 fn open_s3(address: &str) -> Result<Store> {
-    use object_store::aws::AmazonS3Builder;
+    use object_store::ClientConfigKey;
+    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
 
     let url = parse(address)?;
     let builder = AmazonS3Builder::from_env().with_retry(retries());
-    let builder = with_options(builder, &url, AmazonS3Builder::with_config)?
-        .with_bucket_name(host(&url)?)
-        .build();
+    let builder =
+        with_options(builder, &url, AmazonS3Builder::with_config)?.with_bucket_name(host(&url)?);
+    let config = |key: Key| builder.get_config_value(&key);
+    let allows_http = config(Key::Client(ClientConfigKey::AllowHttp));
+    for key in [Key::Endpoint, Key::S3Endpoint] {
+        check_endpoint(config(key), allows_http.as_deref())?;
+    }
+    for key in [
+        Key::MetadataEndpoint,
+        Key::StsEndpoint,
+        Key::ContainerCredentialsFullUri,
+    ] {
+        check_endpoint(config(key), None)?;
+    }
+    let builder = builder.build();
     from_cloud(&url, builder)
 }
 
@@ -155,13 +174,17 @@ fn open_s3(_: &str) -> Result<Store> {
 
 #[cfg(feature = "gcp")]
 fn open_gcs(address: &str) -> Result<Store> {
-    use object_store::gcp::GoogleCloudStorageBuilder;
+    use object_store::ClientConfigKey;
+    use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as Key};
 
     let url = parse(address)?;
     let builder = GoogleCloudStorageBuilder::from_env().with_retry(retries());
     let builder = with_options(builder, &url, GoogleCloudStorageBuilder::with_config)?
-        .with_bucket_name(host(&url)?)
-        .build();
+        .with_bucket_name(host(&url)?);
+    let allows_http = builder.get_config_value(&Key::Client(ClientConfigKey::AllowHttp));
+    let endpoint = builder.get_config_value(&Key::BaseUrl);
+    check_endpoint(endpoint, allows_http.as_deref())?;
+    let builder = builder.build();
     from_cloud(&url, builder)
 }
 
@@ -172,13 +195,17 @@ fn open_gcs(_: &str) -> Result<Store> {
 
 #[cfg(feature = "azure")]
 fn open_azure(address: &str) -> Result<Store> {
-    use object_store::azure::MicrosoftAzureBuilder;
+    use object_store::ClientConfigKey;
+    use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
 
     let url = parse(address)?;
     let builder = MicrosoftAzureBuilder::from_env().with_retry(retries());
     let builder = with_options(builder, &url, MicrosoftAzureBuilder::with_config)?
-        .with_container_name(host(&url)?)
-        .build();
+        .with_container_name(host(&url)?);
+    let allows_http = builder.get_config_value(&Key::Client(ClientConfigKey::AllowHttp));
+    let endpoint = builder.get_config_value(&Key::Endpoint);
+    check_endpoint(endpoint, allows_http.as_deref())?;
+    let builder = builder.build();
     from_cloud(&url, builder)
 }
 
@@ -206,7 +233,7 @@ fn open_http(address: &str) -> Result<Store> {
     use object_store::http::HttpBuilder;
     use object_store::path::Path;
 
-    use super::ObjectHeads;
+    use super::{Access, ObjectHeads};
 
     let url = parse(address)?;
     host(&url)?;
@@ -224,9 +251,15 @@ fn open_http(address: &str) -> Result<Store> {
         .build();
     let location = location(&url);
     let objects: Arc<dyn ObjectStore> =
-        Arc::new(http.map_err(|error| super::failure(&location, error))?);
+        Arc::new(http.map_err(|error| failure(&location, failure::built(error)))?);
     let heads = ObjectHeads::new(Arc::clone(&objects), Path::ROOT, location.clone());
-    let store = Store::assemble(objects, Path::ROOT, Arc::new(heads), location, true);
+    let store = Store::assemble(
+        objects,
+        Path::ROOT,
+        Arc::new(heads),
+        location,
+        Access::ReadByName,
+    );
     Ok(store.with_identity(identity(&url)))
 }
 
@@ -240,7 +273,7 @@ fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) 
     let location = location(url);
     let prefix = object_store::path::Path::from_url_path(url.path())
         .map_err(|error| Error::invalid(format!("the path of {location}: {error}")))?;
-    let objects = built.map_err(|error| super::failure(&location, error))?;
+    let objects = built.map_err(|error| failure(&location, failure::built(error)))?;
     let store = Store::from_object_store(Arc::new(objects), prefix, location);
     Ok(store.with_identity(identity(url)))
 }
@@ -322,6 +355,35 @@ fn with_options<B, K: std::str::FromStr>(
             }
             Ok(with_config(builder, key, value.into_owned()))
         })
+}
+
+/// Refuses an endpoint, of the address or of the environment, that no request can be sent to.
+///
+/// `object_store` panics on one that is no URL, and prints it whenever a request fails.
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+fn check_endpoint(endpoint: Option<String>, allows_http: Option<&str>) -> Result<()> {
+    let Some(endpoint) = endpoint else {
+        return Ok(());
+    };
+    let url = Url::parse(&endpoint).ok();
+    let Some(url) = url.filter(|url| ["https", "http"].contains(&url.scheme())) else {
+        return Err(Error::invalid(
+            "an endpoint begins with https:// or http://, then the name of a host",
+        ));
+    };
+    if has_credentials(&url) || url.query().is_some() {
+        return Err(Error::invalid(
+            "an endpoint holds no user, no password and no ?: credentials have variables of their own",
+        ));
+    }
+    let refuses = |word: &str| ["0", "false", "off", "no", "n"].contains(&&*word.to_lowercase());
+    if url.scheme() == "http" && allows_http.is_some_and(refuses) {
+        return Err(Error::invalid(
+            "the endpoint is plain http, which anybody on the way can read; if that is meant, say \
+             allow_http=true",
+        ));
+    }
+    Ok(())
 }
 
 /// Ten attempts in three minutes, the default, is longer than anybody waits at a terminal.

@@ -19,6 +19,8 @@ mod differential;
 #[cfg(feature = "query")]
 mod federation;
 mod formats;
+#[cfg(all(feature = "cli", feature = "aws"))]
+mod servers;
 #[cfg(feature = "query")]
 mod shapes;
 mod support;
