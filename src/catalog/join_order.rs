@@ -422,3 +422,6 @@ impl Estimate {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
