@@ -36,6 +36,7 @@ struct Table {
     values: u64,
 }
 
+#[derive(Clone, Copy)]
 enum Rows {
     All(u64),
     PerHundred(u64),

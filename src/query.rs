@@ -7,6 +7,7 @@
 //! Above [`federation`](crate::federation)'s session, below the doors. What is asked of a database goes
 //! through [`source`], the only part that knows of [`Db`].
 
+mod cached;
 mod nested;
 mod prepared;
 mod source;
@@ -29,6 +30,8 @@ use datomfusion_datalog::{
     count, pull, resolve,
 };
 
+pub(crate) use self::cached::Answers;
+use self::cached::{Question, is_deterministic};
 pub use self::prepared::Prepared;
 pub(crate) use self::source::DbSource;
 use crate::catalog::session::DatalogSession;
@@ -56,6 +59,8 @@ static ALONE: LazyLock<Federation> = LazyLock::new(Federation::new);
 #[derive(Clone, Default)]
 pub struct Inputs {
     sources: BTreeMap<SourceName, QuerySource>,
+    /// Those of the sources that are databases.
+    databases: BTreeMap<SourceName, Db>,
     rules: Option<Arc<str>>,
     arguments: Vec<Term>,
     functions: Functions,
@@ -71,6 +76,7 @@ impl Inputs {
     #[must_use]
     pub fn source(mut self, name: &str, db: &Db) -> Self {
         let source: Arc<dyn datomfusion_datalog::Source> = Arc::new(DbSource::new(db.clone()));
+        self.databases.insert(SourceName::new(name), db.clone());
         self.sources
             .insert(SourceName::new(name), QuerySource::Database(source));
         self
@@ -80,6 +86,7 @@ impl Inputs {
     #[must_use]
     pub fn collection(mut self, name: &str, tuples: impl IntoIterator<Item = Term>) -> Self {
         let tuples = QuerySource::Collection(Arc::new(tuples.into_iter().collect()));
+        self.databases.remove(&SourceName::new(name));
         self.sources.insert(SourceName::new(name), tuples);
         self
     }
@@ -138,7 +145,7 @@ impl Federation {
                 inputs = inputs.source(&name, db);
             }
         }
-        run(self.datalog_session(), query, &inputs, false).await
+        run(self.datalog_session(), query, &inputs).await
     }
 
     /// How [`Federation::q`] would run a query: stars and their order, then the plans of DataFusion.
@@ -175,7 +182,7 @@ impl Db {
     /// ```
     pub async fn q(&self, query: &str, inputs: &Inputs) -> Result<Answer> {
         let inputs = inputs.clone().source("$", self);
-        run(ALONE.datalog_session(), query, &inputs, false).await
+        run(ALONE.datalog_session(), query, &inputs).await
     }
 
     /// What a pull pattern finds of an entity: a map, or nil.
@@ -406,6 +413,7 @@ struct Bound {
     sources: Vec<QuerySource>,
     bound: BoundQuery,
     functions: Functions,
+    is_deterministic: bool,
 }
 
 impl Bound {
@@ -453,6 +461,7 @@ impl Bound {
         resolve(&mut bound, &databases).await.map_err(from_source)?;
         let sources: Vec<QuerySource> = names.iter().map(|(_, source)| source.clone()).collect();
         let asked = Self {
+            is_deterministic: is_deterministic(&bound, &inputs.functions),
             rules: Arc::clone(&rule_set.text),
             query,
             sources,
@@ -487,37 +496,45 @@ impl Bound {
     }
 }
 
-async fn run(
-    session: &Arc<DatalogSession>,
-    query: &str,
-    inputs: &Inputs,
-    _explain: bool,
-) -> Result<Answer> {
+async fn run(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<Answer> {
+    let question = Question::of(query, inputs);
+    if let Some(known) = question
+        .as_ref()
+        .and_then(|asked| session.answers.get(asked))
+    {
+        return Ok(known);
+    }
     let query = Query::parse(query)?;
     let timeout = query.timeout;
     let answer = run_query(session, query, inputs, 0);
-    match timeout {
-        None => answer.await,
+    let (answer, is_deterministic) = match timeout {
+        None => answer.await?,
         Some(milliseconds) => tokio::time::timeout(Duration::from_millis(milliseconds), answer)
             .await
             .unwrap_or_else(|_| {
                 Err(Error::invalid(format!(
                     "the query did not end within its :timeout of {milliseconds} ms"
                 )))
-            }),
+            })?,
+    };
+    if let Some(question) = question.filter(|_| is_deterministic) {
+        session.answers.keep(question, &answer);
     }
+    Ok(answer)
 }
 
+/// The answer, and whether it will be the same whenever the query is asked.
 async fn run_query(
     session: &Arc<DatalogSession>,
     query: Query,
     inputs: &Inputs,
     depth: usize,
-) -> Result<Answer> {
+) -> Result<(Answer, bool)> {
     let prepared = Prepared::of(session, query, inputs, depth).await?;
     let plan = prepared.physical().await?;
     let batches = prepared.execute(plan).await?;
-    prepared.answer(&batches).await
+    let answer = prepared.answer(&batches).await?;
+    Ok((answer, prepared.bound.is_deterministic))
 }
 
 async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {

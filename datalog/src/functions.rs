@@ -112,6 +112,12 @@ impl Functions {
         STANDARD.clone()
     }
 
+    /// Whether these are the functions of the language, and no others.
+    pub fn is_standard(&self) -> bool {
+        Arc::ptr_eq(&self.functions, &STANDARD.functions)
+            && Arc::ptr_eq(&self.aggregates, &STANDARD.aggregates)
+    }
+
     /// Adds a function, or replaces it. Its answers are not kept from one query to the next.
     ///
     /// An error is the whole message for the user, and so names the function.

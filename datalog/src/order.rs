@@ -206,7 +206,7 @@ impl<V: Copy + Ord> Joined<V> {
             _ => None,
         };
         Self {
-            rows: rows.max(1.0),
+            rows,
             values,
             unique,
         }
@@ -215,7 +215,8 @@ impl<V: Copy + Ord> Joined<V> {
 
 /// What a join adds to the cost of a tree.
 fn cost_of(left: f64, right: f64, rows: f64) -> f64 {
-    rows + left.min(right)
+    // A part of a row is one. Only here: else the rows of a set would depend on its tree.
+    rows.max(1.0) + left.min(right).max(1.0)
 }
 
 /// The best tree of a set of inputs, as far as it is known.

@@ -44,6 +44,11 @@ impl Rows {
         self.iter().next()
     }
 
+    /// Bytes that the rows take, roughly: what is shared counts each time.
+    pub fn bytes(&self) -> usize {
+        self.terms.iter().map(Term::bytes).sum()
+    }
+
     /// The rows.
     pub fn iter(&self) -> ChunksExact<'_, Term> {
         self.terms.chunks_exact(self.width)
@@ -154,6 +159,11 @@ pub fn rows(
 }
 
 impl Answer {
+    /// Bytes that it takes, roughly.
+    pub fn bytes(&self) -> usize {
+        self.rows.bytes()
+    }
+
     /// Rows as the query wants to have them: ordered, cut, shaped.
     pub fn new(query: &Query, mut rows: Rows) -> Self {
         if !query.order_by.is_empty() {

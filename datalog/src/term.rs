@@ -63,6 +63,23 @@ pub enum Term {
 }
 
 impl Term {
+    /// Bytes that it takes, roughly.
+    pub(crate) fn bytes(&self) -> usize {
+        let inside = match self {
+            Self::BigInt(number) => usize::try_from(number.bits() / 8).unwrap_or(usize::MAX),
+            Self::BigDec(number) => usize::try_from(number.digits()).unwrap_or(usize::MAX),
+            Self::String(text) | Self::Uri(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+            Self::Vector(terms) | Self::Set(terms) => terms.iter().map(Self::bytes).sum(),
+            Self::Map(pairs) => pairs
+                .iter()
+                .map(|(key, value)| key.bytes() + value.bytes())
+                .sum(),
+            _ => 0,
+        };
+        inside.saturating_add(size_of::<Self>())
+    }
+
     /// A vector of terms.
     pub fn vector(elements: impl IntoIterator<Item = Self>) -> Self {
         Self::Vector(elements.into_iter().collect())

@@ -27,6 +27,7 @@ use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
 use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
+use crate::query::Answers;
 
 /// The settings that differ from DataFusion's.
 ///
@@ -85,6 +86,7 @@ pub(crate) struct DatalogSession {
     many: Planning,
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
+    pub(crate) answers: Answers,
 }
 
 /// What a plan is made and run in.
@@ -104,6 +106,7 @@ impl DatalogSession {
             one: Planning::new(session_config().with_target_partitions(1), &runtime),
             many: Planning::new(session_config(), &runtime),
             sum: Arc::clone(CheckedArithmetic::default().sum()),
+            answers: Answers::default(),
         }
     }
 

@@ -271,9 +271,11 @@ impl Outer<'_> {
             rules: self.inputs.rules.clone(),
             arguments,
             sources: names.zip(sources).collect::<BTreeMap<_, _>>(),
+            databases: BTreeMap::new(),
         };
         let query = Query::clone(&nested.query);
-        let answer = Box::pin(run_query(self.session, query, &own, self.depth + 1)).await?;
+        let asked = Box::pin(run_query(self.session, query, &own, self.depth + 1));
+        let (answer, _) = asked.await?;
         Ok(answer.to_term())
     }
 }

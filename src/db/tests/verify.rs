@@ -582,10 +582,17 @@ async fn a_verification_reads_neighbours_together() {
 #[tokio::test]
 async fn a_body_that_does_not_lie_where_a_leaf_of_any_tree_says_is_named() {
     let connection = database(12).await;
-    let note = |number: u64| format!("[{{:p/name \"ada\" :p/note \"{number:0>3000}\"}}]");
+    // Two entities lose values of two attributes, so that no two trees have a leaf in common.
     for number in 0..2 {
-        transact(&connection, &note(number)).await;
+        let note = |name: &str| format!("{{:p/name \"{name}\" :p/note \"{name}{number:0>3000}\"}}");
+        transact(&connection, &format!("[{}{}]", note("ada"), note("bob"))).await;
     }
+    let rename = |name: &str| format!("[:db/add [:p/name \"{name}\"] :p/name \"{name}2\"]");
+    transact(
+        &connection,
+        &format!("[{}{}]", rename("ada"), rename("bob")),
+    )
+    .await;
     connection.checkpoint().await.unwrap();
     let db = cold(connection.store()).await;
     assert_eq!(faults(&db, Depth::Deep).await, [""; 0]);

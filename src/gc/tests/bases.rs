@@ -146,12 +146,16 @@ async fn a_branch_whose_tail_reaches_across_a_change_of_no_history_is_canonical(
                     dice.below(3)
                 ),
                 (0..4, _) => write!(next, "[{{:n/id {} :n/text \"{n}\"}}]", n % 2),
-                _ => write!(
-                    next,
-                    "[[:db/retractEntity [:n/id {}]] [:db/add \"e\" :n/id {}]]",
-                    dice.below(3),
-                    9 + n
-                ),
+                _ => {
+                    let id = dice.below(3);
+                    work.transact(&format!("[{{:n/id {id} :n/text \"once more {n}\"}}]"))
+                        .await;
+                    write!(
+                        next,
+                        "[[:db/retractEntity [:n/id {id}]] [:db/add \"e\" :n/id {}]]",
+                        9 + n
+                    )
+                }
             };
             work.transact(&next).await;
             work.simulation.pass(MINUTE);

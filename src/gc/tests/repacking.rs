@@ -80,7 +80,13 @@ async fn branches_that_share_a_tree_of_commits_lose_no_leaf_of_it() {
     let mut moved = 0;
     for seed in 0..3 {
         let mut work = Work::begin(120 + seed).await;
-        work.go_on(420 + 12 * seed, 1).await;
+        // Much that is new at each checkpoint and old at the next, beside the records of commits.
+        for n in 0..40 + seed {
+            work.go_on(10, 1).await;
+            let new = |id: u64| format!("{{:n/id {id} :n/text \"wide {n} {}\"}}", id * (n + 7));
+            let wide: Vec<String> = (1000..1080).map(new).collect();
+            work.transact(&format!("[{}]", wide.concat())).await;
+        }
         let leaves = work.commits(&main).await;
         assert!(leaves.len() > 1, "{leaves:?}");
         let db = work.connection.sync().await.unwrap();
@@ -101,6 +107,10 @@ async fn branches_that_share_a_tree_of_commits_lose_no_leaf_of_it() {
             ..GcOptions::default()
         };
         let report = work.gc(&options, 1).await;
+        eprintln!(
+            "DEBUG seed {seed} leaves {leaves:?} second {second} report {report:?} covered {}",
+            db.0.head.checkpoint.covered
+        );
         assert!(report.repacked.count > 0, "{report:?}");
         moved += usize::from(!work.packs().await.contains(&leaves[0].1.pack));
         work.holds(&main).await;
