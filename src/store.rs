@@ -100,7 +100,6 @@ enum Access {
     #[cfg(test)]
     Read,
     /// To read what one knows the name of: a web server.
-    #[cfg(feature = "http")]
     ReadByName,
 }
 
@@ -569,7 +568,6 @@ impl Store {
 
     /// Few web servers list, and of those hardly one in a way that can be relied on.
     fn listable(&self) -> Result<()> {
-        #[cfg(feature = "http")]
         if self.0.access == Access::ReadByName {
             return Err(Error::invalid(format!(
                 "{} is a web server, which does not say what it holds: branches are read by name",

@@ -64,7 +64,7 @@ pub enum Term {
 
 impl Term {
     /// Bytes that it takes, roughly.
-    pub(crate) fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         let inside = match self {
             Self::BigInt(number) => usize::try_from(number.bits() / 8).unwrap_or(usize::MAX),
             Self::BigDec(number) => usize::try_from(number.digits()).unwrap_or(usize::MAX),

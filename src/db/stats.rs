@@ -3,16 +3,13 @@
 //! A table is a namespace of attributes, and its rows are the entities that have one of them. Each basis
 //! keeps the exact number for every table; transactions carry it along.
 
-use std::collections::BTreeMap;
-
 use futures::stream::TryStreamExt;
 
 use super::Db;
-use crate::datom::{Datom, Entid};
+use crate::datom::Datom;
 use crate::error::Result;
 use crate::index::{Components, Index, Range, TreeName};
 use crate::tree::{self, Size};
-use crate::value::Value;
 
 /// The table of an attribute: its namespace. `db` and `db.*` form no tables.
 pub(crate) fn table_of(ident: &datomfusion_datalog::edn::Keyword) -> Option<&str> {
@@ -40,49 +37,6 @@ impl Db {
         entities.dedup();
         Ok(entities.len() as u64)
     }
-
-    /// How many values an attribute has, roughly: judged by the first leaf of its facts in AEVT, which is
-    /// all that is read. Entities are in no order of their values, so the leaf is taken for a sample.
-    pub(crate) async fn estimated_values(&self, attribute: Entid) -> Result<u64> {
-        let range = Range::prefix(Components::all().a(attribute));
-        let facts = self.count(Index::Aevt, &range).await?;
-        let Some(slice) = self.scan(Index::Aevt, range).try_next().await? else {
-            return Ok(0);
-        };
-        let mut seen: BTreeMap<Value, u64> = BTreeMap::new();
-        for row in slice.rows {
-            *seen.entry(slice.leaf.values().value(row)).or_default() += 1;
-        }
-        Ok(values_of_all(facts, seen.values().copied()))
-    }
-}
-
-/// The number of values among `facts` facts of which a sample shows each value so often: those seen several
-/// times are taken for common, those seen once for the share that the sample has of others like them
-/// (Charikar et al., *Towards estimation error guarantees for distinct values*, 2000).
-fn values_of_all(facts: u64, seen: impl Iterator<Item = u64>) -> u64 {
-    let (mut sampled, mut once, mut often) = (0_u64, 0_u64, 0_u64);
-    for times in seen {
-        sampled += times;
-        if times == 1 {
-            once += 1;
-        } else {
-            often += 1;
-        }
-    }
-    if sampled == 0 {
-        return 0;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let scale = (facts.max(sampled) as f64 / sampled as f64).sqrt();
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate"
-    )]
-    let others = (scale * once as f64) as u64;
-    often + others
 }
 
 /// The size of one of the trees of a checkpoint.
@@ -147,20 +101,5 @@ impl Db {
             total.bytes += size.bytes;
         }
         Ok(total)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_estimated_from_a_sample() {
-        let common = values_of_all(20_000, [100; 5].into_iter());
-        assert_eq!(common, 5, "five names among all");
-        let unique = values_of_all(50_000, [1; 500].into_iter());
-        assert_eq!(unique, 5_000, "between 500 and 50,000");
-        assert_eq!(values_of_all(3, [1, 2].into_iter()), 2, "all is seen");
-        assert_eq!(values_of_all(0, [].into_iter()), 0);
     }
 }

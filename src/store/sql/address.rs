@@ -15,7 +15,7 @@ use url::{Host, Url, form_urlencoded};
 use super::SqlStore;
 use super::engine::{Database, Engine, Pool};
 use crate::error::{Error, Result};
-use crate::store::Store;
+use crate::store::{Identity, Store};
 
 /// The table of a store whose address names none.
 const TABLE: &str = "datomfusion";
@@ -132,7 +132,9 @@ fn store(engine: Engine, table: &str, location: String) -> Store {
         table: format!("\"{table}\""),
         location: location.clone(),
     }));
-    Store::new(Arc::new(store.clone()), Arc::new(store), location)
+    // A location names the server, the database and the table, and nobody's name or password.
+    let identity = Identity::address("sql", location.as_bytes());
+    Store::new(Arc::new(store.clone()), Arc::new(store), location).with_identity(identity)
 }
 
 /// The name of a table, if it is one on either database, in quotes or not.

@@ -181,7 +181,7 @@ async fn processes_on_postgres_lose_no_increment() {
 }
 
 /// A new object of a table, beside the keys of the layout.
-async fn objects_of(address: &str) -> Arc<dyn ObjectStore> {
+fn objects_of(address: &str) -> Arc<dyn ObjectStore> {
     Arc::clone(&open(address).0.objects)
 }
 
@@ -280,15 +280,15 @@ async fn ranges_are_cut_from_pieces(objects: &dyn ObjectStore) {
 #[tokio::test]
 async fn objects_on_sqlite_have_keys_and_pieces() {
     let root = tempfile::tempdir().unwrap();
-    keys_are_no_patterns(&*objects_of(&sqlite(&root.path().join("keys.db"))).await).await;
-    ranges_are_cut_from_pieces(&*objects_of(&sqlite(&root.path().join("pieces.db"))).await).await;
+    keys_are_no_patterns(&*objects_of(&sqlite(&root.path().join("keys.db")))).await;
+    ranges_are_cut_from_pieces(&*objects_of(&sqlite(&root.path().join("pieces.db")))).await;
 }
 
 #[tokio::test]
 #[ignore = "needs PostgreSQL: see CONTRIBUTING.md"]
 async fn objects_on_postgres_have_keys_and_pieces() {
-    keys_are_no_patterns(&*objects_of(&postgres().1).await).await;
-    ranges_are_cut_from_pieces(&*objects_of(&postgres().1).await).await;
+    keys_are_no_patterns(&*objects_of(&postgres().1)).await;
+    ranges_are_cut_from_pieces(&*objects_of(&postgres().1)).await;
 }
 
 /// Reading, and whatever else does not make a database, finds nothing and makes nothing.
