@@ -72,17 +72,22 @@ fn a_conflict_that_cannot_be_looked_into_is_an_unknown_outcome() {
 fn each_caller_of_a_group_is_told_that_its_outcome_is_unknown() {
     let script = [
         (Read, Fate::Well),
+        (Swap, Fate::Well),
         (Swap, Fate::Lost),
         (Read, Fate::Dropped),
     ];
     let (simulation, connection) = block_on(scripted(&script));
     let data = [mark(1000), mark(1001), mark(1002)];
     let told = data.iter().map(|data| connection.transact(data));
-    for told in block_on(futures::future::join_all(told)) {
+    let mut told = block_on(futures::future::join_all(told)).into_iter();
+    // The others wait behind the first, and go together.
+    told.next().unwrap().unwrap();
+    for told in told {
         let error = told.unwrap_err();
         assert!(matches!(error, Error::CommitUnknown { .. }), "{error}");
     }
     assert_eq!(block_on(times(&simulation, 1001)), 1);
+    assert_eq!(block_on(times(&simulation, 1002)), 1);
 }
 
 /// A caller went away while a swap was under way, and whoever came next could not read the head. He was told

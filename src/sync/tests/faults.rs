@@ -232,6 +232,8 @@ impl Stage {
             }
             Some(Ok(report)) => {
                 self.count("transact: kept");
+                let known = connection.db().basis_t();
+                assert!(known >= report.t, "t={known} after t={}", report.t);
                 if counts {
                     self.counter.set(self.counter.get().max(old + 1));
                 }
