@@ -45,6 +45,16 @@ differential cases="1000000" seed="0":
     DATOMFUSION_DIFFERENTIAL_CASES={{cases}} DATOMFUSION_DIFFERENTIAL_SEED={{seed}} \
         cargo test --release --workspace --features conformance --test it -- differential --nocapture
 
+# Everybody at once on storages that fail, with a million seeds (or so many, from a first one on).
+faults seeds="1000000" first="0":
+    DATOMFUSION_FAULT_SEEDS={{seeds}} DATOMFUSION_FAULT_SEED={{first}} \
+        cargo test --release -p datomfusion --no-default-features --features fs,conformance --lib -- \
+        whatever_fails --nocapture
+
+# Plants bugs in a copy, one at a time; the same test must find each.
+planted seeds="1000":
+    bash tests/planted/run.sh {{seeds}}
+
 # A minute of fuzzing for each target; needs nightly and cargo-fuzz.
 fuzz:
     for target in $(ls tests/fuzz/fuzz_targets | sed 's/\.rs$//'); do cargo +nightly fuzz run --fuzz-dir tests/fuzz $target -- -max_total_time=60; done

@@ -9,9 +9,10 @@
 //! If another process swapped first, everything is decided anew on its value: new `t`, ids, uniqueness.
 //! That holds for garbage collection too, which swaps every head before it looks for garbage: what was built
 //! on an older head never becomes reachable, and a writer that slept begins anew with the nodes of today.
-//! If it cannot be known who won, the head is read back and searched for the commit. A transaction whose
-//! caller went away while its swap was under way is searched for in the same manner, so that it is never
-//! committed twice.
+//! If it cannot be known who won, the head is read back and searched for the commit. If the head is what it
+//! was, the request may still be on its way and take effect at any time; so it is sent again as it is, and of
+//! the two at most one does. A transaction whose caller went away while its swap was under way is searched
+//! for in the same manner, so that it is never committed twice.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -37,6 +38,8 @@ use crate::tx::{Import, TransactionFunctions, TxData, TxReport};
 const GROUP_MAX: usize = 128;
 /// How often a group is tried anew before its callers are told; each time, another writer got ahead.
 const ROUNDS_MAX: usize = 1000;
+/// How often a swap is sent whose answers get lost and which cannot be seen to have happened.
+const SENDS_MAX: usize = 10;
 
 /// The queue of a branch and the right to empty it.
 #[derive(Default)]
@@ -81,7 +84,10 @@ impl Request {
 
 /// A swap that was asked for and whose answer may have been lost.
 pub(super) struct Attempt {
-    commit: CommitId,
+    /// The head that it replaces.
+    version: HeadVersion,
+    db: Db,
+    bytes: bytes::Bytes,
     group: Vec<(Arc<Request>, TxReport)>,
 }
 
@@ -129,8 +135,11 @@ impl Connection {
             if let Some(outcome) = request.take() {
                 return outcome;
             }
-            if let Some(attempt) = turn.take() {
-                Box::pin(self.settle_attempt(attempt)).await?;
+            if let Some(attempt) = turn.as_mut() {
+                match Box::pin(self.take_up(attempt)).await {
+                    Ok(found) => self.settle_attempt(turn.take(), found),
+                    Err(error) => return Err(self.give_up(&request, attempt, error)),
+                }
                 continue;
             }
             let group: Vec<_> = {
@@ -246,19 +255,72 @@ impl Connection {
         moved
     }
 
-    /// Finds out whether a swap happened whose writer went away.
-    async fn settle_attempt(&self, attempt: Attempt) -> Result<()> {
-        let newest = self.read_head().await?;
-        let happened = newest.db.commit_hash(attempt.commit.t).await? == Some(attempt.commit.hash);
-        if happened {
-            self.settle_group(newest, attempt.group);
-            return Ok(());
+    /// Finds out whether a swap happened whose writer went away, or sees to it; `None` if it never will.
+    async fn take_up(&self, attempt: &Attempt) -> Result<Option<Newest>> {
+        match self.read_back(attempt).await? {
+            Found::Mine(newest) => Ok(Some(newest)),
+            Found::Other => Ok(None),
+            Found::Unchanged => self.send(attempt).await,
         }
-        self.advance(newest, Vec::new());
+    }
+
+    /// Tells the callers of a swap that it happened, or queues them anew.
+    fn settle_attempt(&self, attempt: Option<Attempt>, found: Option<Newest>) {
+        let Some(attempt) = attempt else { return };
+        if let Some(newest) = found {
+            self.settle_group(newest, attempt.group);
+            return;
+        }
         for (request, _) in attempt.group.into_iter().rev() {
             lock(&self.0.writer.queue).push_front(request);
         }
-        Ok(())
+    }
+
+    /// What a caller is told who waited behind a swap of which nothing can be learned. Nobody else commits
+    /// his request: he may be part of that swap, and otherwise hears that he was refused.
+    fn give_up(&self, request: &Arc<Request>, attempt: &mut Attempt, error: Error) -> Error {
+        let other = |one: &Arc<Request>| !Arc::ptr_eq(one, request);
+        lock(&self.0.writer.queue).retain(other);
+        let before = attempt.group.len();
+        attempt.group.retain(|(one, _)| other(one));
+        match error {
+            Error::CommitUnknown { source, .. } if attempt.group.len() == before => *source,
+            error => error,
+        }
+    }
+
+    /// Sends a swap until it is known what came of it; `None` if another writer was first.
+    async fn send(&self, attempt: &Attempt) -> Result<Option<Newest>> {
+        let (store, branch) = (&self.0.store, &self.0.branch);
+        for sent in 0..SENDS_MAX {
+            let bytes = attempt.bytes.clone();
+            let outcome = store.cas_head(branch, Some(&attempt.version), bytes).await;
+            match outcome {
+                CasOutcome::Swapped(version) => {
+                    let db = attempt.db.clone();
+                    return Ok(Some(Newest { db, version }));
+                }
+                // One that was sent before may still be on its way.
+                CasOutcome::Failed(error) if sent > 0 => return Err(self.unknown(attempt, error)),
+                CasOutcome::Failed(error) => return Err(error),
+                CasOutcome::Conflict | CasOutcome::Unknown(_) => {}
+            }
+            match self.read_back(attempt).await? {
+                Found::Mine(newest) => return Ok(Some(newest)),
+                Found::Other => return Ok(None),
+                Found::Unchanged => {}
+            }
+        }
+        let lost = Error::invalid("its answers were lost every time");
+        Err(self.unknown(attempt, lost))
+    }
+
+    fn unknown(&self, attempt: &Attempt, source: Error) -> Error {
+        Error::CommitUnknown {
+            branch: self.0.branch.clone(),
+            commit: attempt.db.head_commit(),
+            source: Box::new(source),
+        }
     }
 
     /// Carries a group of transactions to a swap of the head, however often it takes.
@@ -283,38 +345,19 @@ impl Connection {
                 }
                 Err(error) => return settle_all(taken.into_iter().chain(open), error),
             };
-            let commit = db.head_commit();
-            let group = taken.iter().cloned().zip(reports).collect();
-            *turn = Some(Attempt { commit, group });
-            let outcome = self
-                .0
-                .store
-                .cas_head(&self.0.branch, Some(&base.version), bytes)
-                .await;
-            let newest = match outcome {
-                CasOutcome::Swapped(version) => Newest { db, version },
-                CasOutcome::Failed(error) => {
-                    *turn = None;
-                    return settle_all(taken.into_iter().chain(open), error);
-                }
-                CasOutcome::Conflict | CasOutcome::Unknown(_) => {
-                    match self.read_back(commit, outcome).await {
-                        Ok(Some(newest)) => newest,
-                        Ok(None) => {
-                            // Another writer was first: all of it is decided anew.
-                            *turn = None;
-                            open.splice(0..0, taken);
-                            continue;
-                        }
-                        Err(error) => {
-                            *turn = None;
-                            return settle_all(taken.into_iter().chain(open), error);
-                        }
-                    }
-                }
-            };
-            if let Some(attempt) = turn.take() {
-                self.settle_group(newest, attempt.group);
+            let attempt = turn.insert(Attempt {
+                version: base.version,
+                db,
+                bytes,
+                group: taken.iter().cloned().zip(reports).collect(),
+            });
+            let found = self.send(attempt).await;
+            let attempt = turn.take();
+            match found {
+                Ok(Some(newest)) => self.settle_attempt(attempt, Some(newest)),
+                // Another writer was first: all of it is decided anew.
+                Ok(None) => _ = open.splice(0..0, taken),
+                Err(error) => return settle_all(taken.into_iter().chain(open), error),
             }
         }
         let error = Error::invalid("other writers were faster every time; try again");
@@ -433,27 +476,39 @@ impl Connection {
         ))
     }
 
-    /// Reads the head after an answer that may hide a success: the newest value if the commit is in it.
-    async fn read_back(&self, commit: CommitId, outcome: CasOutcome) -> Result<Option<Newest>> {
+    /// Reads the head after an answer that may hide a success. A conflict may: of two deliveries of one
+    /// request the second is refused.
+    async fn read_back(&self, attempt: &Attempt) -> Result<Found> {
+        let commit = attempt.db.head_commit();
         let found = async {
             let newest = self.read_head().await?;
             let mine = newest.db.commit_hash(commit.t).await? == Some(commit.hash);
             Ok::<_, Error>((newest, mine))
         };
-        match (found.await, outcome) {
-            (Ok((newest, true)), _) => Ok(Some(newest)),
-            (Ok((newest, false)), _) => {
+        match found.await {
+            Ok((newest, true)) => Ok(Found::Mine(newest)),
+            Ok((newest, false)) => {
+                let unchanged = newest.version == attempt.version;
                 self.advance(newest, Vec::new());
-                Ok(None)
+                Ok(if unchanged {
+                    Found::Unchanged
+                } else {
+                    Found::Other
+                })
             }
-            (Err(error), CasOutcome::Conflict) => Err(error),
-            (Err(error), _) => Err(Error::CommitUnknown {
-                branch: self.0.branch.clone(),
-                commit,
-                source: Box::new(error),
-            }),
+            Err(error) => Err(self.unknown(attempt, error)),
         }
     }
+}
+
+/// What a head is after a swap without an answer.
+enum Found {
+    /// The commit is in it.
+    Mine(Newest),
+    /// It is what it was.
+    Unchanged,
+    /// Another writer's, which the swap can no longer replace.
+    Other,
 }
 
 /// Writes the head of a new database, whose bootstrap lies in the tail.
@@ -546,15 +601,39 @@ fn commit_after(head: &Head, before: CommitId, new: usize) -> (CommitId, Vec<[u8
 }
 
 fn settle_all(requests: impl Iterator<Item = Arc<Request>>, error: Error) {
-    // Errors do not clone: the first caller gets the chain, the others its first line.
-    let told = error.to_string();
+    let others = told(&error);
     let mut error = Some(error);
     for request in requests {
-        let error = error.take().unwrap_or_else(|| Error::Invalid(told.clone()));
+        let error = error.take().unwrap_or_else(|| told(&others));
         request.settle(Err(error));
+    }
+}
+
+/// Errors do not clone: the first caller gets the chain, the others its kind and first line.
+fn told(error: &Error) -> Error {
+    match error {
+        Error::CommitUnknown {
+            branch,
+            commit,
+            source,
+        } => Error::CommitUnknown {
+            branch: branch.clone(),
+            commit: *commit,
+            source: Box::new(told(source)),
+        },
+        Error::Store { location, source } => Error::Store {
+            location: location.clone(),
+            source: source.to_string().into(),
+        },
+        Error::Corrupt { object, reason } => Error::corrupt(object, reason.clone()),
+        Error::SnapshotExpired(what) => Error::SnapshotExpired(what.clone()),
+        error => Error::Invalid(error.to_string()),
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests;

@@ -3,7 +3,7 @@
 //! Places, not identities: the same node may lie in two packs, and each copy leads to the places that *it*
 //! names. So nodes are read past the cache, which knows one place a node.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::stream::{self, StreamExt, TryStreamExt};
 
@@ -72,7 +72,7 @@ pub(super) async fn mark(
     for body in bodies {
         reachable.add(body);
     }
-    let mut leaves: HashMap<PackId, Vec<Root>> = HashMap::new();
+    let mut leaves: BTreeMap<PackId, Vec<Root>> = BTreeMap::new();
     let mut open = Vec::new();
     let mut reach = |reachable: &mut Reachable, open: &mut Vec<Root>, place: Root| {
         if !reachable.add(place.location) {
@@ -101,7 +101,7 @@ pub(super) async fn mark(
 /// Reads those of the leaves that name bodies, as the footers of their packs tell, and takes the bodies.
 async fn hold(
     loader: &Loader,
-    leaves: HashMap<PackId, Vec<Root>>,
+    leaves: BTreeMap<PackId, Vec<Root>>,
     reachable: &mut Reachable,
 ) -> Result<()> {
     let store = loader.store();

@@ -9,9 +9,8 @@ use futures::{FutureExt, TryStreamExt};
 use super::*;
 use crate::conn::Connection;
 use crate::datom::Datom;
-use crate::environment::Seeded;
 use crate::index::{Components, Index, Range, TreeName};
-use crate::store::simulated::Simulation;
+use crate::store::simulated::{Dice, Simulation};
 use crate::tx::TxData;
 
 mod bases;
@@ -30,40 +29,8 @@ const SCHEMA: &str = r#"[{:db/ident :n/id :db/valueType :db.type/long :db/cardin
    {:db/ident :n/text :db/valueType :db.type/string :db/cardinality :db.cardinality/one :db/index true}
    {:db/ident :n/next :db/valueType :db.type/ref :db/cardinality :db.cardinality/many}]"#;
 
-/// The clock of the storage, and numbers that follow from a seed.
-#[derive(Debug)]
-struct World {
-    simulation: Arc<Simulation>,
-    numbers: Arc<Seeded>,
-}
-
-impl Environment for World {
-    fn now(&self) -> i64 {
-        self.simulation.now()
-    }
-
-    fn random(&self) -> [u8; 16] {
-        self.numbers.random()
-    }
-}
-
 fn world(simulation: &Arc<Simulation>, seed: u64) -> Arc<dyn Environment> {
-    Arc::new(World {
-        simulation: Arc::clone(simulation),
-        numbers: Seeded::new(seed),
-    })
-}
-
-/// Random numbers that follow from a seed.
-struct Dice(u64);
-
-impl Dice {
-    fn below(&mut self, sides: u64) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        (mixed ^ (mixed >> 31)) % sides
-    }
+    simulation.world(seed)
 }
 
 /// What transaction `n` of the script says: some texts are long, some facts are retracted.

@@ -1,4 +1,7 @@
-//! A store in memory whose clock a test turns, and which stops at an operation that a test chooses.
+//! A store in memory whose clock a test turns, which stops at an operation that a test chooses, and whose
+//! requests fare as a seed says.
+
+mod weather;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,16 +14,20 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::DateTime;
 use futures::poll;
-use futures::stream::{self, BoxStream, StreamExt};
+use futures::stream::{self, BoxStream, StreamExt, TryStreamExt};
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
-    CopyOptions, GetOptions, GetResult, ListResult, MultipartUpload, ObjectMeta, ObjectStore,
-    ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
+    CopyOptions, GetOptions, GetResult, GetResultPayload, ListResult, MultipartUpload, ObjectMeta,
+    ObjectStore, ObjectStoreExt, PutMultipartOptions, PutOptions, PutPayload, PutResult,
 };
 use tokio::sync::watch;
 
+pub(crate) use self::weather::{
+    Actor, Dice, Does, Fate, Journal, Weather, interleave, patient, wait,
+};
 use super::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, Store};
+use crate::environment::{Environment, Seeded};
 use crate::error::{Error, Result};
 use crate::id::BranchName;
 
@@ -71,6 +78,16 @@ pub(crate) struct Simulation {
     written: Mutex<BTreeMap<Path, i64>>,
     /// Tells storages apart.
     number: u64,
+    journal: Journal,
+    /// What takes effect once so many requests were made.
+    under_way: Mutex<Vec<(u64, Parcel)>>,
+}
+
+/// A request that is still under way although whoever sent it has given it up.
+#[derive(Clone, Debug)]
+enum Parcel {
+    Head(BranchName, Option<HeadVersion>, Bytes),
+    Object(Path, PutPayload, PutOptions),
 }
 
 static SIMULATIONS: AtomicU64 = AtomicU64::new(0);
@@ -110,6 +127,8 @@ impl Simulation {
             clock: 1_577_836_800_000.into(),
             written: Mutex::default(),
             number: SIMULATIONS.fetch_add(1, Ordering::SeqCst),
+            journal: Journal::default(),
+            under_way: Mutex::default(),
         })
     }
 
@@ -125,7 +144,7 @@ impl Simulation {
             applied,
             ..Fuse::default()
         });
-        (self.handle(Arc::clone(&fuse), None), fuse)
+        (self.handle(Arc::clone(&fuse), None, None), fuse)
     }
 
     /// A handle whose operation `at` fails, before or after it takes effect, and no other.
@@ -136,23 +155,39 @@ impl Simulation {
             once: true,
             ..Fuse::default()
         };
-        self.handle(Arc::new(fuse), None)
+        self.handle(Arc::new(fuse), None, None)
     }
 
     /// A handle whose reads are answered at the end of a round.
     pub(crate) fn store_in_rounds(self: &Arc<Self>) -> (Store, Arc<Rounds>) {
         let rounds = Arc::<Rounds>::default();
         (
-            self.handle(Arc::default(), Some(Arc::clone(&rounds))),
+            self.handle(Arc::default(), Some(Arc::clone(&rounds)), None),
             rounds,
         )
     }
 
-    fn handle(self: &Arc<Self>, fuse: Arc<Fuse>, rounds: Option<Arc<Rounds>>) -> Store {
+    /// A handle in bad weather, which stops at operation `at`, before or after that takes effect; 0 is never.
+    pub(crate) fn store_in(self: &Arc<Self>, weather: Weather, at: u64, applied: bool) -> Store {
+        let fuse = Fuse {
+            at,
+            applied,
+            ..Fuse::default()
+        };
+        self.handle(Arc::new(fuse), None, Some(Arc::new(weather)))
+    }
+
+    fn handle(
+        self: &Arc<Self>,
+        fuse: Arc<Fuse>,
+        rounds: Option<Arc<Rounds>>,
+        weather: Option<Arc<Weather>>,
+    ) -> Store {
         let handle = Handle {
             simulation: Arc::clone(self),
             fuse,
             rounds,
+            weather,
         };
         let location = format!("simulated:{}", self.number);
         let identity = super::Identity::address("simulated", &self.number.to_le_bytes());
@@ -166,6 +201,70 @@ impl Simulation {
 
     pub(crate) fn now(&self) -> i64 {
         self.clock.load(Ordering::SeqCst)
+    }
+
+    /// The clock of this storage, and numbers that follow from a seed.
+    pub(crate) fn world(self: &Arc<Self>, seed: u64) -> Arc<dyn Environment> {
+        Arc::new(World {
+            simulation: Arc::clone(self),
+            numbers: Seeded::new(seed),
+        })
+    }
+
+    /// What was asked in bad weather.
+    pub(crate) fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Delivers what is still under way.
+    pub(crate) async fn deliver_all(&self) {
+        self.deliver(u64::MAX).await;
+    }
+
+    /// Delivers what was to take effect by now.
+    async fn deliver(&self, requests: u64) {
+        let due: Vec<_> = {
+            let mut under_way = self
+                .under_way
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner);
+            under_way
+                .extract_if(.., |(at, _)| *at <= requests)
+                .collect()
+        };
+        for (_, parcel) in due {
+            // Whoever sent it does not wait for the answer.
+            match parcel {
+                Parcel::Head(branch, expected, body) => {
+                    let _ = self.heads.cas(&branch, expected.as_ref(), body).await;
+                }
+                Parcel::Object(key, payload, options) => {
+                    let _ = self.put_dated(&key, payload, options).await;
+                }
+            }
+        }
+    }
+
+    fn send_late(&self, after: u64, parcel: Parcel) {
+        let mut under_way = self
+            .under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        under_way.push((self.journal.len() + after, parcel));
+    }
+
+    async fn put_dated(
+        &self,
+        key: &Path,
+        payload: PutPayload,
+        options: PutOptions,
+    ) -> object_store::Result<PutResult> {
+        let put = self.objects.put_opts(key, payload, options).await;
+        if put.is_ok() {
+            let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
+            written.insert(key.clone(), self.now());
+        }
+        put
     }
 
     /// Puts an object that is none of ours.
@@ -214,11 +313,29 @@ impl Simulation {
     }
 }
 
+/// The clock of a storage, and numbers that follow from a seed.
+#[derive(Debug)]
+struct World {
+    simulation: Arc<Simulation>,
+    numbers: Arc<Seeded>,
+}
+
+impl Environment for World {
+    fn now(&self) -> i64 {
+        self.simulation.now()
+    }
+
+    fn random(&self) -> [u8; 16] {
+        self.numbers.random()
+    }
+}
+
 #[derive(Clone, Debug)]
 struct Handle {
     simulation: Arc<Simulation>,
     fuse: Arc<Fuse>,
     rounds: Option<Arc<Rounds>>,
+    weather: Option<Arc<Weather>>,
 }
 
 fn stopped() -> object_store::Error {
@@ -239,6 +356,28 @@ impl Handle {
         }
     }
 
+    /// Waits until a request arrives; says what becomes of it.
+    async fn fate(&self, does: Does, what: impl fmt::Display) -> Fate {
+        let Some(weather) = &self.weather else {
+            return Fate::Well;
+        };
+        weather.travel().await;
+        let simulation = &self.simulation;
+        simulation.deliver(simulation.journal.len()).await;
+        let fate = weather.fate(does);
+        simulation
+            .journal
+            .note(weather, does, &what.to_string(), fate);
+        fate
+    }
+
+    /// Waits until the answer arrives.
+    async fn arrival(&self) {
+        if let Some(weather) = &self.weather {
+            weather.travel().await;
+        }
+    }
+
     fn dated(&self, mut meta: ObjectMeta) -> ObjectMeta {
         let written = self
             .simulation
@@ -255,10 +394,13 @@ impl Handle {
 impl HeadStore for Handle {
     async fn get(&self, branch: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
         self.answer().await;
-        match self.fuse.step() {
-            (_, true) => self.simulation.heads.get(branch).await,
+        let fate = self.fate(Does::Read, branch).await;
+        let found = match self.fuse.step() {
+            (_, true) if fate != Fate::Dropped => self.simulation.heads.get(branch).await,
             _ => Err(lost()),
-        }
+        };
+        self.arrival().await;
+        Ok(found?.map(|(body, version)| (fate.damage(body), version)))
     }
 
     async fn get_if_changed(
@@ -266,10 +408,15 @@ impl HeadStore for Handle {
         branch: &BranchName,
         seen: &HeadVersion,
     ) -> Result<Option<(Bytes, HeadVersion)>> {
-        match self.fuse.step() {
-            (_, true) => self.simulation.heads.get_if_changed(branch, seen).await,
+        let fate = self.fate(Does::Read, branch).await;
+        let found = match self.fuse.step() {
+            (_, true) if fate != Fate::Dropped => {
+                self.simulation.heads.get_if_changed(branch, seen).await
+            }
             _ => Err(lost()),
-        }
+        };
+        self.arrival().await;
+        Ok(found?.map(|(body, version)| (fate.damage(body), version)))
     }
 
     async fn cas(
@@ -278,11 +425,33 @@ impl HeadStore for Handle {
         expected: Option<&HeadVersion>,
         body: Bytes,
     ) -> CasOutcome {
+        let fate = self.fate(Does::Swap, branch).await;
         let (takes_effect, answers) = self.fuse.step();
         if !takes_effect {
             return CasOutcome::Unknown(lost());
         }
-        let outcome = self.simulation.heads.cas(branch, expected, body).await;
+        let simulation = &self.simulation;
+        let swap = async || simulation.heads.cas(branch, expected, body.clone()).await;
+        let outcome = match fate {
+            Fate::Refused => CasOutcome::Failed(lost()),
+            Fate::Contended => CasOutcome::Conflict,
+            Fate::Dropped => CasOutcome::Unknown(lost()),
+            Fate::Late(after) => {
+                let parcel = Parcel::Head(branch.clone(), expected.cloned(), body);
+                simulation.send_late(after, parcel);
+                CasOutcome::Unknown(lost())
+            }
+            Fate::Lost => {
+                let _ = swap().await;
+                CasOutcome::Unknown(lost())
+            }
+            Fate::Twice => {
+                let _ = swap().await;
+                swap().await
+            }
+            Fate::Well | Fate::Short(_) | Fate::Flipped(_) => swap().await,
+        };
+        self.arrival().await;
         if answers {
             outcome
         } else {
@@ -291,10 +460,13 @@ impl HeadStore for Handle {
     }
 
     async fn list(&self) -> Result<Vec<BranchName>> {
-        match self.fuse.step() {
-            (_, true) => self.simulation.heads.list().await,
+        let fate = self.fate(Does::List, "heads").await;
+        let found = match self.fuse.step() {
+            (_, true) if fate != Fate::Dropped => self.simulation.heads.list().await,
             _ => Err(lost()),
-        }
+        };
+        self.arrival().await;
+        found
     }
 }
 
@@ -312,32 +484,59 @@ impl ObjectStore for Handle {
         payload: PutPayload,
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
+        let fate = self.fate(Does::Write, key).await;
         let (takes_effect, answers) = self.fuse.step();
         if !takes_effect {
             return Err(stopped());
         }
-        let put = self
-            .simulation
-            .objects
-            .put_opts(key, payload, options)
-            .await;
-        if put.is_ok() {
-            let mut written = self
-                .simulation
-                .written
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner);
-            written.insert(key.clone(), self.simulation.now());
-        }
+        let simulation = &self.simulation;
+        let put = async || {
+            simulation
+                .put_dated(key, payload.clone(), options.clone())
+                .await
+        };
+        let put = match fate {
+            Fate::Refused | Fate::Dropped => Err(stopped()),
+            Fate::Late(after) => {
+                let parcel = Parcel::Object(key.clone(), payload, options);
+                simulation.send_late(after, parcel);
+                Err(stopped())
+            }
+            Fate::Lost => {
+                let _ = put().await;
+                Err(stopped())
+            }
+            Fate::Twice => {
+                let _ = put().await;
+                put().await
+            }
+            _ => put().await,
+        };
+        self.arrival().await;
         if answers { put } else { Err(stopped()) }
     }
 
     async fn get_opts(&self, key: &Path, options: GetOptions) -> object_store::Result<GetResult> {
         self.answer().await;
-        match self.fuse.step() {
-            (_, true) => self.simulation.objects.get_opts(key, options).await,
+        let fate = self.fate(Does::Read, key).await;
+        let found = match self.fuse.step() {
+            (_, true) if fate != Fate::Dropped => {
+                self.simulation.objects.get_opts(key, options).await
+            }
             _ => Err(stopped()),
+        };
+        self.arrival().await;
+        let mut found = found?;
+        if matches!(fate, Fate::Short(_) | Fate::Flipped(_)) {
+            let payload = found.payload;
+            let GetResultPayload::Stream(chunks) = payload else {
+                return Err(stopped());
+            };
+            let body = chunks.try_collect::<Vec<_>>().await?.concat();
+            let damaged = fate.damage(body.into());
+            found.payload = GetResultPayload::Stream(stream::iter([Ok(damaged)]).boxed());
         }
+        Ok(found)
     }
 
     fn delete_stream(
@@ -349,10 +548,13 @@ impl ObjectStore for Handle {
             let this = this.clone();
             async move {
                 let key = key?;
+                let fate = this.fate(Does::Delete, &key).await;
                 let (takes_effect, answers) = this.fuse.step();
-                if takes_effect {
+                if takes_effect && fate != Fate::Dropped {
                     this.simulation.objects.delete(&key).await?;
                 }
+                this.arrival().await;
+                let answers = answers && fate == Fate::Well;
                 if answers { Ok(key) } else { Err(stopped()) }
             }
         })
@@ -360,16 +562,24 @@ impl ObjectStore for Handle {
     }
 
     fn list(&self, prefix: Option<&Path>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        match self.fuse.step() {
-            (_, true) => {
-                let this = self.clone();
-                let found = self.simulation.objects.list(prefix);
-                found
-                    .map(move |meta| meta.map(|meta| this.dated(meta)))
-                    .boxed()
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        let found = async move {
+            let fate = this.fate(Does::List, "objects").await;
+            let (_, answers) = this.fuse.step();
+            if !answers || fate != Fate::Well {
+                return Err(stopped());
             }
-            _ => stream::once(async { Err(stopped()) }).boxed(),
-        }
+            let found: Vec<_> = this
+                .simulation
+                .objects
+                .list(prefix.as_ref())
+                .try_collect()
+                .await?;
+            this.arrival().await;
+            let found: Vec<_> = found.into_iter().map(|meta| Ok(this.dated(meta))).collect();
+            Ok(stream::iter(found))
+        };
+        stream::once(found).try_flatten().boxed()
     }
 
     async fn put_multipart_opts(

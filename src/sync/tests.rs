@@ -19,6 +19,7 @@ use crate::tx::TxData;
 use crate::value::Value;
 
 mod crash;
+mod faults;
 mod travel;
 
 const SCHEMA: &str = r#"[{:db/ident :n/id :db/valueType :db.type/long :db/cardinality :db.cardinality/one

@@ -4,6 +4,7 @@ use super::*;
 use crate::conn::Purge;
 use crate::datom::Entid;
 use crate::db::rebuild::{log_and_records, rebuild};
+use crate::environment::Seeded;
 use crate::schema::EntityRef;
 use crate::value::Value;
 

@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Plants bugs in a copy of what is committed, one at a time, and expects the test of faults to fail for each.
+# Production carries none of it: `bugs.patch` adds them, each behind a name in DATOMFUSION_PLANTED, so that one
+# build serves for all.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+seeds="${1:-1000}"
+here="$PWD"
+scratch="$(mktemp -d)"
+trap 'rm -rf "$scratch"' EXIT
+git clone --quiet --shared . "$scratch/copy"
+cd "$scratch/copy"
+git apply "$here/tests/planted/bugs.patch"
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$here/target/planted}"
+built="$(cargo test -p datomfusion --no-default-features --features fs,conformance --lib --no-run 2>&1 | tee /dev/stderr)"
+test="$(sed -n 's/.*Executable .*(\(.*\))$/\1/p' <<<"$built" | tail -n 1)"
+case "$test" in /*) ;; *) test="$PWD/$test" ;; esac
+
+export DATOMFUSION_FAULT_SEEDS="$seeds"
+find() { DATOMFUSION_PLANTED="$1" "$test" whatever_fails >"$scratch/said" 2>&1; }
+
+if ! find nothing; then
+    tail -n 40 "$scratch/said"
+    echo "without a bug: it fails"
+    exit 1
+fi
+echo "without a bug: it holds"
+missed=0
+for bug in $(sed -n 's/^+.*planted("\([a-z-]*\)").*/\1/p' tests/planted/bugs.patch | sort -u); do
+    if find "$bug"; then
+        echo "$bug: NOT FOUND in $seeds seeds"
+        missed=1
+    else
+        echo "$bug: found, $(grep -o '^seed [0-9]*' "$scratch/said" | head -n 1)"
+    fi
+done
+exit "$missed"
