@@ -25,6 +25,8 @@ mod purge;
 mod q;
 mod render;
 mod repl;
+#[cfg(feature = "ws")]
+mod serve;
 mod sql;
 mod stats;
 mod transact;
@@ -58,7 +60,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 URL is memory:NAME, a path, file:///path, s3://bucket/prefix, gs://…, az://…, postgres://…, sqlite:path,
-http(s)://… (read-only), and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX,
+http(s)://… (read-only), ws://host:port/NAME, and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX,
 since=N, history.
 
   datomfusion demo                                     two small databases, and what to ask them
@@ -74,6 +76,8 @@ since=N, history.
   datomfusion merge ./sales dev                        its changes, as one transaction
   datomfusion fetch s3://team/sales ./sales            a copy, and later what is new
   datomfusion push ./sales s3://team/sales             the other way; --follow keeps it so
+  datomfusion serve --sync 127.0.0.1:7788 --db sales=./sales
+  datomfusion fetch --follow ws://127.0.0.1:7788/sales ./copy
   datomfusion gc ./sales --dry-run                     what could go, and how much it is
   datomfusion purge ./sales --entity '[:customer/id 1]'";
 
@@ -105,6 +109,9 @@ enum Verb {
     Fetch(fetch::Fetch),
     /// The same, for those who think of the other end: FROM is here, TO is there.
     Push(fetch::Fetch),
+    /// Serve stores to other machines, until Ctrl-C.
+    #[cfg(feature = "ws")]
+    Serve(serve::Serve),
     /// Prove that a database is whole.
     Verify(verify::Verify),
     /// Find what no branch needs any more, and delete what was found so before the grace.
@@ -139,6 +146,8 @@ pub fn main() -> ExitCode {
         Verb::Branch(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Merge(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Fetch(verb) | Verb::Push(verb) => interruptible(&runtime, verb.run(stdout())),
+        #[cfg(feature = "ws")]
+        Verb::Serve(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Verify(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Gc(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Purge(verb) => interruptible(&runtime, verb.run(stdout())),

@@ -9,6 +9,7 @@
 //! sent is kept before all of it is there.
 
 use std::collections::{BTreeMap, HashMap};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -86,6 +87,21 @@ impl SyncServer {
         })
     }
 
+    /// Refuses an address that other machines reach, if there is no token that they could show.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] says what to do.
+    pub fn check(&self, address: &SocketAddr) -> Result<()> {
+        if self.token.is_none() && !address.ip().is_loopback() {
+            return Err(Error::invalid(format!(
+                "{address} can be reached from other machines: set DATOMFUSION_SYNC_TOKEN, or listen on \
+                 127.0.0.1"
+            )));
+        }
+        Ok(())
+    }
+
     /// This server, taking writes too.
     #[must_use]
     pub fn with_writes(mut self, writes: bool) -> Self {
@@ -111,11 +127,7 @@ pub async fn serve_sync(listener: TcpListener, server: SyncServer) -> Result<()>
     let address = listener
         .local_addr()
         .map_err(|error| failure("the listener of sync", error))?;
-    if server.token.is_none() && !address.ip().is_loopback() {
-        return Err(Error::invalid(format!(
-            "{address} can be reached from other machines: set DATOMFUSION_SYNC_TOKEN, or listen on 127.0.0.1"
-        )));
-    }
+    server.check(&address)?;
     let served = server.stores.iter().map(|(name, store)| {
         let served = Served {
             store: store.clone(),
