@@ -5,7 +5,8 @@
 //! line first, causes indented below. The exit code is 0 if the request was fulfilled, 1 if it failed and
 //! 2 if it could not be understood.
 //!
-//! **Invariant.** Only this module and those below it print, read the environment or exit.
+//! **Invariant.** Only this module and those below it print, read the environment or exit. (Credentials of
+//! stores are read from the environment where the stores are opened.)
 
 mod argument;
 mod branch;

@@ -68,6 +68,10 @@ impl Fetch {
                     // The storage may be back at the next look.
                     Err(error @ Error::Store { .. }) => {
                         Failure::from(error).report();
+                        if from.is_live() {
+                            let pause = std::future::pending::<()>();
+                            drop(tokio::time::timeout(self.every, pause).await);
+                        }
                     }
                     report => write_report(&report?, &options, &mut out)?,
                 }
