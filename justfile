@@ -34,7 +34,7 @@ s3:
 matrix:
     cargo check --no-default-features
     cargo check --no-default-features --features fs
-    for feature in aws gcp azure http sql-store query conformance; do cargo check --no-default-features --features $feature; done
+    for feature in aws gcp azure http ws sql-store query conformance; do cargo check --no-default-features --features $feature; done
 
 # The core for the browser; needs `rustup target add wasm32-unknown-unknown`.
 wasm:

@@ -5,7 +5,8 @@
 //! line first, causes indented below. The exit code is 0 if the request was fulfilled, 1 if it failed and
 //! 2 if it could not be understood.
 //!
-//! **Invariant.** Only this module and those below it print, read the environment or exit.
+//! **Invariant.** Only this module and those below it print, read the environment or exit. (Credentials of
+//! stores are read from the environment where the stores are opened.)
 
 mod argument;
 mod branch;
@@ -25,6 +26,8 @@ mod purge;
 mod q;
 mod render;
 mod repl;
+#[cfg(feature = "ws")]
+mod serve;
 mod sql;
 mod stats;
 mod transact;
@@ -58,7 +61,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "\
 URL is memory:NAME, a path, file:///path, s3://bucket/prefix, gs://…, az://…, postgres://…, sqlite:path,
-http(s)://… (read-only), and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX,
+http(s)://… (read-only), ws://host:port/NAME, and may end in #branch and @basis: a date, an instant, t=N, tx=ID, commit=HEX,
 since=N, history.
 
   datomfusion demo                                     two small databases, and what to ask them
@@ -74,6 +77,8 @@ since=N, history.
   datomfusion merge ./sales dev                        its changes, as one transaction
   datomfusion fetch s3://team/sales ./sales            a copy, and later what is new
   datomfusion push ./sales s3://team/sales             the other way; --follow keeps it so
+  datomfusion serve --sync 127.0.0.1:7788 --db sales=./sales
+  datomfusion fetch --follow ws://127.0.0.1:7788/sales ./copy
   datomfusion gc ./sales --dry-run                     what could go, and how much it is
   datomfusion purge ./sales --entity '[:customer/id 1]'";
 
@@ -105,6 +110,9 @@ enum Verb {
     Fetch(fetch::Fetch),
     /// The same, for those who think of the other end: FROM is here, TO is there.
     Push(fetch::Fetch),
+    /// Serve stores to other machines, until Ctrl-C.
+    #[cfg(feature = "ws")]
+    Serve(serve::Serve),
     /// Prove that a database is whole.
     Verify(verify::Verify),
     /// Find what no branch needs any more, and delete what was found so before the grace.
@@ -139,6 +147,8 @@ pub fn main() -> ExitCode {
         Verb::Branch(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Merge(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Fetch(verb) | Verb::Push(verb) => interruptible(&runtime, verb.run(stdout())),
+        #[cfg(feature = "ws")]
+        Verb::Serve(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Verify(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Gc(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Purge(verb) => interruptible(&runtime, verb.run(stdout())),

@@ -71,6 +71,8 @@ pub use store::{
 };
 #[cfg(feature = "fs")]
 pub use store::{FileHeads, FileObjects};
+#[cfg(feature = "ws")]
+pub use store::{SyncServer, SyncToken, serve_sync};
 #[cfg(not(target_family = "wasm"))]
 pub use sync::sync;
 pub use sync::{SyncOptions, SyncOutcome, SyncReport, follow, sync_in, sync_watched};

@@ -43,6 +43,8 @@ mod requests;
 #[cfg(feature = "sql-store")]
 mod sql;
 mod url;
+#[cfg(feature = "ws")]
+mod ws;
 
 #[cfg(feature = "fs")]
 pub use self::file::{FileHeads, FileObjects};
@@ -50,6 +52,10 @@ pub use self::head::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, ObjectHead
 pub use self::pack::{Footer, FooterEntry, FrameKind, PackWriter, read_footer};
 use self::requests::Counters;
 pub use self::requests::Requests;
+#[cfg(all(test, feature = "ws"))]
+pub(crate) use self::ws::tests as ws_tests;
+#[cfg(feature = "ws")]
+pub use self::ws::{SyncServer, SyncToken, serve_sync};
 
 /// Requests that one [`Store::read_many`] has under way at once.
 const PARALLEL_MAX: usize = 32;
@@ -250,6 +256,27 @@ impl Store {
     ) -> Result<Option<(Bytes, HeadVersion)>> {
         let head = self.0.heads.get_if_changed(branch, seen).await;
         self.count_head(head)
+    }
+
+    /// Reads the head of a branch once it is no longer the one that was `seen`; `None` if it is after a while.
+    ///
+    /// One request. Waits only where the store [is live](Self::is_live).
+    ///
+    /// # Errors
+    ///
+    /// As [`head_if_changed`](Self::head_if_changed).
+    pub async fn head_when_changed(
+        &self,
+        branch: &BranchName,
+        seen: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        let head = self.0.heads.get_when_changed(branch, seen).await;
+        self.count_head(head)
+    }
+
+    /// Whether the storage tells of a change as it happens: a server does, at `ws:` addresses.
+    pub fn is_live(&self) -> bool {
+        self.0.heads.is_live()
     }
 
     fn count_head(

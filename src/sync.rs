@@ -165,7 +165,8 @@ pub async fn sync_watched(
 /// Keeps a branch of `to` up to a branch of `from`: once now, then with each tick; ends with the ticks.
 ///
 /// A tick costs one conditional request while the source's branch does not move, and says nothing then. An
-/// error does not end it: the next tick tries again, from the beginning.
+/// error does not end it: the next tick tries again, from the beginning. Where the source
+/// [is live](Store::is_live), that request is answered when the branch moves, or after a while.
 pub fn follow(
     from: &Store,
     to: &Store,
@@ -227,7 +228,7 @@ impl Follower {
         let before = (from.requests(), self.to.requests());
         let head = match self.seen.take() {
             None => from.head(branch).await?,
-            Some(seen) => match from.head_if_changed(branch, &seen).await? {
+            Some(seen) => match from.head_when_changed(branch, &seen).await? {
                 None => {
                     self.seen = Some(seen);
                     return Ok(None);

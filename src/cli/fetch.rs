@@ -31,7 +31,7 @@ pub(super) struct Fetch {
     /// Go on whenever the branch moves, until Ctrl-C
     #[arg(long)]
     follow: bool,
-    /// How often to look; a look that finds nothing is one request
+    /// How often to look; a look that finds nothing is one request. A server, at ws:, tells at once
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = duration, requires = "follow")]
     every: Duration,
 }
@@ -47,7 +47,13 @@ impl Fetch {
         let (to, to_branch) = end(&self.to, other.as_ref().or(Some(&from_branch)))?;
         let options = SyncOptions::branches(from_branch, to_branch);
         if self.follow {
-            let every = self.every.max(Duration::from_millis(100));
+            // The look itself waits where a server tells of changes.
+            let every = if from.is_live() {
+                Duration::ZERO
+            } else {
+                self.every
+            };
+            let every = every.max(Duration::from_millis(100));
             let mut clock = tokio::time::interval(every);
             clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             // The first is now, and so is the first look.
@@ -62,6 +68,10 @@ impl Fetch {
                     // The storage may be back at the next look.
                     Err(error @ Error::Store { .. }) => {
                         Failure::from(error).report();
+                        if from.is_live() {
+                            let pause = std::future::pending::<()>();
+                            drop(tokio::time::timeout(self.every, pause).await);
+                        }
                     }
                     report => write_report(&report?, &options, &mut out)?,
                 }

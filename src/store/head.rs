@@ -53,6 +53,21 @@ pub trait HeadStore: Debug + Send + Sync + 'static {
         seen: &HeadVersion,
     ) -> Result<Option<(Bytes, HeadVersion)>>;
 
+    /// As [`get_if_changed`](Self::get_if_changed), and where the backend can be told of changes, not before
+    /// there is one or some time has passed. One request.
+    async fn get_when_changed(
+        &self,
+        branch: &BranchName,
+        seen: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        self.get_if_changed(branch, seen).await
+    }
+
+    /// Whether [`get_when_changed`](Self::get_when_changed) waits.
+    fn is_live(&self) -> bool {
+        false
+    }
+
     /// Replaces the head if it is still the `expected` one; `None` expects that there is none.
     async fn cas(
         &self,
@@ -103,6 +118,21 @@ impl HeadVersion {
     /// What [`new`](Self::new) was given.
     pub fn tag(&self) -> &str {
         &self.tag
+    }
+
+    /// A version as another process knows it.
+    #[cfg(feature = "ws")]
+    pub(super) fn of_parts(tag: &str, generation: Option<&str>) -> Self {
+        Self {
+            tag: tag.into(),
+            generation: generation.map(Arc::from),
+        }
+    }
+
+    /// What a backend compares beside the tag.
+    #[cfg(feature = "ws")]
+    pub(super) fn generation(&self) -> Option<&str> {
+        self.generation.as_deref()
     }
 
     /// The version of a body where the backend has none of its own.

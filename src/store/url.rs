@@ -1,4 +1,4 @@
-//! Addresses: `memory:`, paths, `file:`, `s3:`, `gs:`, `az:`, `postgres:`, `sqlite:`, `http:` and `https:`.
+//! Addresses: `memory:`, paths, `file:`, `s3:`, `gs:`, `az:`, `postgres:`, `sqlite:`, `http:`, `https:` and `ws:`.
 //!
 //! The branch and the basis that may follow an address (`…#dev@t=3`) have been cut off by the caller.
 //! Credentials come from the environment, in the variables that `object_store` documents; an address may
@@ -17,7 +17,13 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 use url::Url;
 
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
@@ -28,7 +34,7 @@ use crate::error::{Error, Result};
 /// What can be opened, for messages.
 const KNOWN: &str = "a path, memory:, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
                      az://container/prefix, postgres://user@host/database, sqlite:path, http://… or \
-                     https://… (read-only)";
+                     https://… (read-only), ws://host:port/name";
 
 impl Store {
     /// Opens the store at an address, without asking it anything yet.
@@ -44,6 +50,7 @@ impl Store {
     /// | `postgres://user:password@host/database?table=NAME` | a table of PostgreSQL |
     /// | `sqlite:path?table=NAME`, `sqlite:///path` | a table of a SQLite file; escapes as in paths |
     /// | `http://host/path`, `https://host/path` | a web server, read-only |
+    /// | `ws://host:port/NAME` | what a sync server serves under this name |
     ///
     /// # Errors
     ///
@@ -62,6 +69,10 @@ impl Store {
             "postgres" | "postgresql" => open_postgres(address),
             "sqlite" => open_sqlite(rest),
             "http" | "https" => open_http(address),
+            "ws" => open_ws(address),
+            "wss" => Err(Error::invalid(
+                "sync speaks no TLS itself: let a proxy or a tunnel of this machine do so, and use ws:",
+            )),
             _ => Err(Error::invalid(format!(
                 "no store has addresses that begin with {scheme}: — there are {KNOWN}; \
                  a path with a colon begins with ./"
@@ -268,6 +279,23 @@ fn open_http(_: &str) -> Result<Store> {
     Err(left_out("http: addresses", "http"))
 }
 
+#[cfg(feature = "ws")]
+fn open_ws(address: &str) -> Result<Store> {
+    let url = parse(address)?;
+    host(&url)?;
+    if url.query().is_some() {
+        return Err(Error::invalid(
+            "a ws: address has no options: leave out the ?",
+        ));
+    }
+    Ok(super::ws::open(&url, location(&url))?.with_identity(identity(&url)))
+}
+
+#[cfg(not(feature = "ws"))]
+fn open_ws(_: &str) -> Result<Store> {
+    Err(left_out("ws: addresses", "ws"))
+}
+
 #[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
 fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) -> Result<Store> {
     let location = location(url);
@@ -278,7 +306,13 @@ fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) 
     Ok(store.with_identity(identity(url)))
 }
 
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 fn parse(address: &str) -> Result<Url> {
     let url = Url::parse(address).map_err(malformed)?;
     if has_credentials(&url) {
@@ -292,12 +326,24 @@ fn parse(address: &str) -> Result<Url> {
     Ok(url)
 }
 
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 fn host(url: &Url) -> Result<&str> {
     let host = url.host_str().filter(|host| !host.is_empty());
     let scheme = url.scheme();
@@ -309,7 +355,13 @@ fn host(url: &Url) -> Result<&str> {
 }
 
 /// The address without what may be secret.
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 fn location(url: &Url) -> String {
     let host = url.host_str().unwrap_or_default();
     let port = url
@@ -324,7 +376,13 @@ fn location(url: &Url) -> String {
 }
 
 /// What tells the address from others: all of it.
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
+#[cfg(any(
+    feature = "aws",
+    feature = "gcp",
+    feature = "azure",
+    feature = "http",
+    feature = "ws"
+))]
 fn identity(url: &Url) -> super::Identity {
     let address = format!("{}?{}", location(url), url.query().unwrap_or_default());
     super::Identity::address("url", address.as_bytes())
@@ -401,7 +459,8 @@ fn retries() -> object_store::RetryConfig {
     feature = "aws",
     feature = "gcp",
     feature = "azure",
-    feature = "http"
+    feature = "http",
+    feature = "ws"
 ))]
 fn malformed(error: ::url::ParseError) -> Error {
     Error::invalid(format!("the address is not a URL: {error}"))
@@ -413,7 +472,8 @@ fn malformed(error: ::url::ParseError) -> Error {
     feature = "gcp",
     feature = "azure",
     feature = "sql-store",
-    feature = "http"
+    feature = "http",
+    feature = "ws"
 )))]
 fn left_out(what: &str, feature: &str) -> Error {
     Error::invalid(format!(

@@ -21,6 +21,8 @@ use crate::value::Value;
 mod crash;
 mod faults;
 mod travel;
+#[cfg(feature = "ws")]
+mod ws;
 
 const SCHEMA: &str = r#"[{:db/ident :n/id :db/valueType :db.type/long :db/cardinality :db.cardinality/one
     :db/unique :db.unique/identity}

@@ -1,5 +1,8 @@
 //! Copies of databases through the command line.
 
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
+
 use crate::support::shell::{Shell, datomfusion};
 
 const SCHEMA: &str = r#"[
@@ -53,4 +56,48 @@ fn a_copy_keeps_up_and_what_has_parted_is_refused() {
     let stranger = shell.fails(&["fetch", "stranger", "here"]);
     assert!(stranger.contains("database"), "{stranger}");
     datomfusion(&["fetch", "only-one"]).failed(2);
+}
+
+/// A server that ends with this value.
+struct Server(Child);
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_server_serves_whatever_a_store_is_asked() {
+    let shell = Shell::new();
+    shell.file("schema.edn", SCHEMA);
+    shell.file("first.edn", "[{:bin/no 1 :bin/count 10}]");
+    shell.file("second.edn", "[{:bin/no 1 :bin/count 11}]");
+    shell.ok(&["create", "there"]);
+    shell.ok(&["transact", "there", "schema.edn", "first.edn"]);
+    let mut server = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+        .args(["serve", "--sync", "127.0.0.1:0", "--db", "stock=there"])
+        .arg("--write")
+        .current_dir(shell.dir())
+        .env_remove("DATOMFUSION_SYNC_TOKEN")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(server.stdout.take().unwrap());
+    let _server = Server(server);
+    let url = said.lines().next().unwrap().unwrap();
+    assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/stock"));
+
+    shell.ok(&["fetch", &url, "here"]);
+    shell.ok(&["transact", &url, "second.edn"]);
+    assert_eq!(counts(&shell, &url), [[1, 11]]);
+    assert_eq!(counts(&shell, &format!("{url}@t=2")), [[1, 10]]);
+    shell.ok(&["fetch", &url, "here"]);
+    assert_eq!(counts(&shell, "here"), [[1, 11]]);
+    shell.ok(&["transact", "here", "first.edn"]);
+    shell.ok(&["push", "here", &url]);
+    assert_eq!(counts(&shell, "there"), [[1, 10]]);
+
+    datomfusion(&["serve", "--sync", "127.0.0.1:0", "--db", "a=./b@t=1"]).failed(2);
 }
