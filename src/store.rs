@@ -258,27 +258,6 @@ impl Store {
         self.count_head(head)
     }
 
-    /// Reads the head of a branch once it is no longer the one that was `seen`; `None` if it is after a while.
-    ///
-    /// One request. Waits only where the store [is live](Self::is_live).
-    ///
-    /// # Errors
-    ///
-    /// As [`head_if_changed`](Self::head_if_changed).
-    pub async fn head_when_changed(
-        &self,
-        branch: &BranchName,
-        seen: &HeadVersion,
-    ) -> Result<Option<(Bytes, HeadVersion)>> {
-        let head = self.0.heads.get_when_changed(branch, seen).await;
-        self.count_head(head)
-    }
-
-    /// Whether the storage tells of a change as it happens: a server does, at `ws:` addresses.
-    pub fn is_live(&self) -> bool {
-        self.0.heads.is_live()
-    }
-
     fn count_head(
         &self,
         head: Result<Option<(Bytes, HeadVersion)>>,

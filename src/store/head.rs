@@ -25,7 +25,7 @@ use object_store::{
 };
 
 use super::failure::{self, names_no_bucket};
-use super::layout;
+use super::{Store, layout};
 use crate::error::{Error, Result};
 use crate::id::BranchName;
 
@@ -78,6 +78,29 @@ pub trait HeadStore: Debug + Send + Sync + 'static {
 
     /// The branches that have a head, in any order.
     async fn list(&self) -> Result<Vec<BranchName>>;
+}
+
+impl Store {
+    /// Reads the head of a branch once it is no longer the one that was `seen`; `None` if it is after a while.
+    ///
+    /// One request. Waits only where the store [is live](Self::is_live).
+    ///
+    /// # Errors
+    ///
+    /// As [`head_if_changed`](Self::head_if_changed).
+    pub async fn head_when_changed(
+        &self,
+        branch: &BranchName,
+        seen: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        let head = self.0.heads.get_when_changed(branch, seen).await;
+        self.count_head(head)
+    }
+
+    /// Whether the storage tells of a change as it happens: a server does, at `ws:` addresses.
+    pub fn is_live(&self) -> bool {
+        self.0.heads.is_live()
+    }
 }
 
 /// What came of a compare-and-swap.

@@ -10,6 +10,7 @@ mod collecting;
 mod concurrency;
 #[cfg(feature = "cli")]
 mod conformance;
+#[cfg(feature = "cli")]
 mod copying;
 mod crash;
 #[cfg(feature = "cli")]

@@ -243,14 +243,13 @@ impl Calls {
         if let Some(Broken(why)) = &waiting.broken {
             return Err(Failure::Unsent(why.clone()));
         }
-        loop {
-            waiting.last = waiting.last.wrapping_add(1);
-            let id = waiting.last;
-            if !waiting.calls.contains_key(&id) {
-                waiting.calls.insert(id, call);
-                return Ok(id);
-            }
-        }
+        let next = |id: &u32| Some(id.wrapping_add(1));
+        let mut ids = std::iter::successors(next(&waiting.last), next);
+        let free = ids.find(|id| !waiting.calls.contains_key(id));
+        let id = free.ok_or_else(|| Failure::Unsent("all numbers are taken".into()))?;
+        waiting.last = id;
+        waiting.calls.insert(id, call);
+        Ok(id)
     }
 
     /// Tells all who wait that there will be no answer. The first reason is the one that counts.
@@ -390,17 +389,17 @@ fn refusal(error: tungstenite::Error, target: &Target) -> String {
 mod tests {
     use super::*;
 
-    fn call(len_max: u64) -> (Call, oneshot::Receiver<Result<(Answer, Bytes), Failure>>) {
-        let (tell, told) = oneshot::channel();
+    /// A call whose caller is gone.
+    fn call(len_max: u64) -> Call {
+        let (tell, _) = oneshot::channel();
         let came = Arc::default();
-        let call = Call {
+        Call {
             len_max,
             answer: None,
             body: Vec::new(),
             came,
             tell,
-        };
-        (call, told)
+        }
     }
 
     #[test]
@@ -424,8 +423,7 @@ mod tests {
             (vec![answer(0)], true),
         ] {
             let calls = Calls::default();
-            let (call, _told) = call(8);
-            assert_eq!(calls.begin(call).unwrap(), 1);
+            assert_eq!(calls.begin(call(8)).unwrap(), 1);
             let came: Result<Vec<()>, _> = frames.into_iter().map(|f| calls.came(f)).collect();
             assert_eq!(came.is_ok(), fits);
         }

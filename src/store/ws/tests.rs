@@ -1,5 +1,6 @@
 //! Servers and clients on this machine, and peers that are neither.
 
+use std::fmt::Write as _;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -215,13 +216,11 @@ async fn who_does_not_show_the_token_is_not_let_in_and_it_is_never_printed() {
         let store = client(served.address, name, token);
         let error = chain(&store.head(&main()).await.unwrap_err());
         assert!(error.contains(says), "{error}");
-        printed += &format!("{error} {store:?}");
+        let _ = write!(printed, "{error} {store:?}");
     }
     let short = SyncToken::try_new("canary").unwrap_err();
-    printed += &format!(
-        "{short} {:?}",
-        SyncToken::try_new("canary canary canary").unwrap_err()
-    );
+    let spaced = SyncToken::try_new("canary canary canary").unwrap_err();
+    let _ = write!(printed, "{short} {spaced}");
     assert!(!printed.contains("canary"), "{printed}");
 
     // A page in a browser of this machine is no client.
@@ -431,6 +430,23 @@ async fn another_version_is_refused_and_both_are_named() {
     );
 }
 
+/// What comes of every kind of request; the outcome of a swap is not known.
+async fn outcomes(store: &Store) -> Vec<Result<()>> {
+    let swap = store
+        .cas_head(&main(), None, Bytes::from_static(b"head"))
+        .await;
+    let CasOutcome::Unknown(swap) = swap else {
+        panic!("{swap:?}")
+    };
+    vec![
+        Err(swap),
+        store.head(&main()).await.map(|_| ()),
+        store.list_branches().await.map(|_| ()),
+        store.list_packs().await.map(|_| ()),
+        store.read_pack(PackId([1; 16])).await.map(|_| ()),
+    ]
+}
+
 #[tokio::test]
 async fn a_server_that_is_none_or_falls_silent_is_an_error_in_time() {
     let put = |store: Store| async move {
@@ -438,22 +454,6 @@ async fn a_server_that_is_none_or_falls_silent_is_an_error_in_time() {
             .put_pack(PackId([1; 16]), Bytes::from(vec![7; 1 << 20]))
             .await
     };
-    async fn outcomes(store: &Store) -> Vec<Result<()>> {
-        let swap = store
-            .cas_head(&main(), None, Bytes::from_static(b"head"))
-            .await;
-        let CasOutcome::Unknown(swap) = swap else {
-            panic!("{swap:?}")
-        };
-        vec![
-            Err(swap),
-            store.head(&main()).await.map(|_| ()),
-            store.list_branches().await.map(|_| ()),
-            store.list_packs().await.map(|_| ()),
-            store.read_pack(PackId([1; 16])).await.map(|_| ()),
-        ]
-    }
-
     // It greets and is silent, with and without a word on what may be sent.
     for credit in [CREDIT, 0] {
         let address = peer(move |mut raw| async move {
