@@ -169,7 +169,7 @@ impl Weather {
         }
         let part = dice.below(256);
         match (does, dice.below(12)) {
-            (Does::Read, 0..6) if self.damages && part % 2 == 0 => Fate::Short(part),
+            (Does::Read, 0..6) if self.damages && part.is_multiple_of(2) => Fate::Short(part),
             (Does::Read, 0..6) if self.damages => Fate::Flipped(part),
             (Does::Read | Does::List, _) => Fate::Dropped,
             (Does::Delete, 0..6) => Fate::Lost,
