@@ -257,7 +257,7 @@ impl Connection {
 
     /// Finds out whether a swap happened whose writer went away, or sees to it; `None` if it never will.
     async fn take_up(&self, attempt: &Attempt) -> Result<Option<Newest>> {
-        match self.read_back(attempt).await? {
+        match self.read_back(attempt, true).await? {
             Found::Mine(newest) => Ok(Some(newest)),
             Found::Other => Ok(None),
             Found::Unchanged => self.send(attempt).await,
@@ -295,6 +295,7 @@ impl Connection {
         for sent in 0..SENDS_MAX {
             let bytes = attempt.bytes.clone();
             let outcome = store.cas_head(branch, Some(&attempt.version), bytes).await;
+            let lost = matches!(outcome, CasOutcome::Unknown(_));
             match outcome {
                 CasOutcome::Swapped(version) => {
                     let db = attempt.db.clone();
@@ -305,7 +306,7 @@ impl Connection {
                 CasOutcome::Failed(error) => return Err(error),
                 CasOutcome::Conflict | CasOutcome::Unknown(_) => {}
             }
-            match self.read_back(attempt).await? {
+            match self.read_back(attempt, sent > 0 || lost).await? {
                 Found::Mine(newest) => return Ok(Some(newest)),
                 Found::Other => return Ok(None),
                 Found::Unchanged => {}
@@ -477,8 +478,9 @@ impl Connection {
     }
 
     /// Reads the head after an answer that may hide a success. A conflict may: of two deliveries of one
-    /// request the second is refused.
-    async fn read_back(&self, attempt: &Attempt) -> Result<Found> {
+    /// request the second is refused. But if no answer was lost, and the branch or the database is gone, that
+    /// is the answer.
+    async fn read_back(&self, attempt: &Attempt, lost: bool) -> Result<Found> {
         let commit = attempt.db.head_commit();
         let found = async {
             let newest = self.read_head().await?;
@@ -496,6 +498,7 @@ impl Connection {
                     Found::Other
                 })
             }
+            Err(error @ (Error::BranchDeleted { .. } | Error::Invalid(_))) if !lost => Err(error),
             Err(error) => Err(self.unknown(attempt, error)),
         }
     }
