@@ -367,14 +367,24 @@ impl Lowering<'_> {
                 let answered: Vec<VarId> = answered.collect();
                 let mut vars = arguments.iter().filter_map(Slot::var);
                 if vars.any(|var| answered.contains(&var)) {
-                    2
+                    3
                 } else {
                     0
                 }
             }
-            Goal::Call(call) if call.binding.is_some() => u8::from(fails(goal)),
+            // Where all that a call answers is there already, it drops rows, which others may refuse.
+            Goal::Call(call) if call.binding.is_some() => {
+                let vars = call.binding.iter().flat_map(Target::vars);
+                let bound = |var| current.is_some_and(|current| current.has(var));
+                let decides = vars.into_iter().all(bound);
+                if fails(goal) {
+                    2 - u8::from(decides)
+                } else {
+                    0
+                }
+            }
             Goal::Or { .. } => u8::from(fails(goal)),
-            goal if fails(goal) => 3,
+            goal if fails(goal) => 4,
             _ => 0,
         }
     }

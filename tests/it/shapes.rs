@@ -179,6 +179,14 @@ async fn two_clauses_may_ask_for_the_same_attribute() {
     assert_eq!(ask(&db, clash).await, "");
 }
 
+/// Both calls may be refused. The second drops the rows of which the first would be.
+#[tokio::test]
+async fn a_call_that_drops_rows_comes_before_one_that_refuses_them() {
+    let db = people().await;
+    let query = "[:find ?a ?x :in $ ?n :where [(+ ?v 1) ?x] [?e ?a ?v] [(inc ?n) ?v]]";
+    assert_eq!(ask_with(&db, query, given(&["-5"])).await, "");
+}
+
 /// A call that may be refused runs late, and here both of its copies join the same relations.
 #[tokio::test]
 async fn a_call_may_be_written_twice() {
