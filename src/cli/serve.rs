@@ -14,11 +14,19 @@ use crate::store::{Store, SyncServer, SyncToken, serve_sync};
 /// Serve stores to other machines, until Ctrl-C.
 #[derive(Args, Debug)]
 pub(super) struct Serve {
-    /// The address to listen on, as 127.0.0.1:7788; other machines need DATOMFUSION_SYNC_TOKEN to be set
-    #[arg(long, value_name = "ADDR")]
+    #[arg(
+        long,
+        value_name = "ADDR",
+        help = "The address to listen on, as 127.0.0.1:7788; any but this machine's needs DATOMFUSION_SYNC_TOKEN"
+    )]
     sync: SocketAddr,
-    /// A store and the name it has in ws://ADDR/NAME; may be given several times
-    #[arg(long = "db", value_name = "NAME=URL", value_parser = named, required = true)]
+    #[arg(
+        long = "db",
+        value_name = "NAME=URL",
+        value_parser = named,
+        required = true,
+        help = "A store and the name it has in ws://ADDR/NAME; may be given several times"
+    )]
     dbs: Vec<(String, String)>,
     /// Take writes, too
     #[arg(long)]
