@@ -592,7 +592,6 @@ fn whatever_fails_commits_are_kept_once_and_readers_are_told_the_truth() {
         "transact: failed",
         "read: right",
         "read: corrupt",
-        "read: expired",
         "collect: deleted",
         "copy: done",
         "branch: made",
