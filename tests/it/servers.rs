@@ -79,7 +79,7 @@ fn a_catalogue_on_s3_and_sales_in_files_are_asked_together() {
 
     let [a, b] = [format!("$={url}"), format!("$sales={sales}")];
     let query = "[:find (count ?l) . :in $ $sales
-                  :where [?t :track/id ?id] ($sales [?l :invoice-line/track-id ?id])]";
+                  :where [?t :track/id ?id] [$sales ?l :invoice-line/track-id ?id]]";
     let found = s3.ok(&["q", "--db", &a, "--db", &b, "--format", "json", query]);
     assert_eq!(found.trim(), "2240");
 
