@@ -16,6 +16,7 @@ pub(crate) mod metaschema;
 pub(crate) mod session;
 pub(crate) mod table_functions;
 pub(crate) mod time_travel;
+mod volatile;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fmt;
@@ -262,7 +263,7 @@ impl BranchSchema {
                          ask \"{base}\".datoms_history, or this history's datoms",
                     ))));
                 }
-                entity_table(db.clone(), table).await?
+                entity_table(db.clone(), table)?
             }
         })
     }

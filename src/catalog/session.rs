@@ -27,6 +27,8 @@ use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
 use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
+use super::volatile::physical_rules;
+use crate::provider::count_members;
 use crate::query::Answers;
 
 /// The settings that differ from DataFusion's.
@@ -61,6 +63,7 @@ pub(crate) fn session_builder(config: SessionConfig) -> SessionStateBuilder {
         .extend(checked.operators().iter().map(Arc::clone));
     builder
         .with_optimizer_rules(sql_rules())
+        .with_physical_optimizer_rules(physical_rules())
         .with_analyzer_rule(Arc::new(checked))
         .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
         .with_query_planner(Arc::new(DatalogQueryPlanner))
@@ -127,6 +130,7 @@ impl Planning {
             .with_runtime_env(Arc::clone(runtime))
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(datalog_rules())
+            .with_physical_optimizer_rules(physical_rules())
             .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
             .with_query_planner(Arc::new(DatalogQueryPlanner))
             .build();
@@ -182,6 +186,7 @@ pub(crate) async fn plan_sql(
             .map_err(|error| DataFusionError::External(Box::new(error)))?
     };
     let plan = state.statement_to_plan(statement).await?;
+    count_members(&plan).await?;
     context.execute_logical_plan(plan).await
 }
 
