@@ -58,12 +58,26 @@ static ALONE: LazyLock<Federation> = LazyLock::new(Federation::new);
 /// ```
 #[derive(Clone, Default)]
 pub struct Inputs {
-    sources: BTreeMap<SourceName, QuerySource>,
-    /// Those of the sources that are databases.
-    databases: BTreeMap<SourceName, Db>,
+    sources: BTreeMap<SourceName, InputSource>,
     rules: Option<Arc<str>>,
     arguments: Vec<Term>,
     functions: Functions,
+}
+
+/// What a source is bound to.
+#[derive(Clone)]
+enum InputSource {
+    Database(Db),
+    Other(QuerySource),
+}
+
+impl InputSource {
+    fn to_source(&self) -> QuerySource {
+        match self {
+            Self::Database(db) => QuerySource::Database(Arc::new(DbSource::new(db.clone()))),
+            Self::Other(source) => source.clone(),
+        }
+    }
 }
 
 impl Inputs {
@@ -75,10 +89,8 @@ impl Inputs {
     /// Binds a source, `$` or `$name`, to a database.
     #[must_use]
     pub fn source(mut self, name: &str, db: &Db) -> Self {
-        let source: Arc<dyn datomfusion_datalog::Source> = Arc::new(DbSource::new(db.clone()));
-        self.databases.insert(SourceName::new(name), db.clone());
-        self.sources
-            .insert(SourceName::new(name), QuerySource::Database(source));
+        let source = InputSource::Database(db.clone());
+        self.sources.insert(SourceName::new(name), source);
         self
     }
 
@@ -86,8 +98,8 @@ impl Inputs {
     #[must_use]
     pub fn collection(mut self, name: &str, tuples: impl IntoIterator<Item = Term>) -> Self {
         let tuples = QuerySource::Collection(Arc::new(tuples.into_iter().collect()));
-        self.databases.remove(&SourceName::new(name));
-        self.sources.insert(SourceName::new(name), tuples);
+        let source = InputSource::Other(tuples);
+        self.sources.insert(SourceName::new(name), source);
         self
     }
 
@@ -328,7 +340,7 @@ impl Met {
             match &input.kind {
                 InputKind::Source(name) => {
                     let source = if let Some(source) = inputs.sources.get(name) {
-                        source.clone()
+                        source.to_source()
                     } else if query.text.get(input.span.start..input.span.end)
                         != Some(name.as_str())
                     {
@@ -365,7 +377,7 @@ impl Met {
                     if let Some(source) = inputs.sources.get(&name)
                         && !sources.iter().any(|(known, _)| *known == name)
                     {
-                        sources.push((name, source.clone()));
+                        sources.push((name, source.to_source()));
                     }
                     arguments.push(Term::Keyword(Keyword::new("db/log")));
                 }

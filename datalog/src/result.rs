@@ -44,11 +44,6 @@ impl Rows {
         self.iter().next()
     }
 
-    /// Bytes that the rows take, roughly: what is shared counts each time.
-    pub fn bytes(&self) -> usize {
-        self.terms.iter().map(Term::bytes).sum()
-    }
-
     /// The rows.
     pub fn iter(&self) -> ChunksExact<'_, Term> {
         self.terms.chunks_exact(self.width)
@@ -159,9 +154,9 @@ pub fn rows(
 }
 
 impl Answer {
-    /// Bytes that it takes, roughly.
-    pub fn bytes(&self) -> usize {
-        self.rows.bytes()
+    /// Bytes that it takes, roughly, if they are at most so many. Looks at no more than that.
+    pub fn bytes_within(&self, most: usize) -> Option<usize> {
+        Term::bytes_of(&self.rows.terms, most)
     }
 
     /// Rows as the query wants to have them: ordered, cut, shaped.

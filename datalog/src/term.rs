@@ -63,21 +63,32 @@ pub enum Term {
 }
 
 impl Term {
-    /// Bytes that it takes, roughly.
-    pub fn bytes(&self) -> usize {
+    /// Bytes that it takes, roughly, if they are at most so many. Looks at no more than that.
+    pub fn bytes_within(&self, most: usize) -> Option<usize> {
+        let room = most.checked_sub(size_of::<Self>())?;
         let inside = match self {
             Self::BigInt(number) => usize::try_from(number.bits() / 8).unwrap_or(usize::MAX),
             Self::BigDec(number) => usize::try_from(number.digits()).unwrap_or(usize::MAX),
             Self::String(text) | Self::Uri(text) => text.len(),
             Self::Bytes(bytes) => bytes.len(),
-            Self::Vector(terms) | Self::Set(terms) => terms.iter().map(Self::bytes).sum(),
-            Self::Map(pairs) => pairs
-                .iter()
-                .map(|(key, value)| key.bytes() + value.bytes())
-                .sum(),
+            Self::Vector(terms) | Self::Set(terms) => Self::bytes_of(&**terms, room)?,
+            Self::Map(pairs) => {
+                Self::bytes_of(pairs.iter().flat_map(|(key, value)| [key, value]), room)?
+            }
             _ => 0,
         };
-        inside.saturating_add(size_of::<Self>())
+        (inside <= room).then(|| inside + size_of::<Self>())
+    }
+
+    /// What some take together, within the same bound.
+    pub(crate) fn bytes_of<'t>(
+        terms: impl IntoIterator<Item = &'t Self>,
+        most: usize,
+    ) -> Option<usize> {
+        let mut terms = terms.into_iter();
+        terms.try_fold(0, |sum: usize, term| {
+            Some(sum + term.bytes_within(most.checked_sub(sum)?)?)
+        })
     }
 
     /// A vector of terms.

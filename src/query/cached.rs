@@ -16,13 +16,14 @@ use datomfusion_datalog::{Answer, Functions};
 use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
-use super::Inputs;
+use super::{InputSource, Inputs};
 use crate::db::Db;
 use crate::db::head::Head;
 
-/// Bytes of all answers that are kept, and of one at most.
+/// Bytes of all answers that are kept, and of one with its arguments at most: the cache is divided, and each part
+/// is to hold several.
 const BYTES_MAX: u64 = 32 << 20;
-const ANSWER_MAX: usize = 1 << 20;
+const ANSWER_MAX: usize = 1 << 17;
 
 /// Answers expected, for the size of the table.
 const ANSWERS: usize = 1024;
@@ -109,22 +110,25 @@ impl Seen {
 impl Question {
     /// What is asked, if its answer may be known.
     pub(super) fn of(query: &str, inputs: &Inputs) -> Option<Self> {
-        let standard = inputs.functions.is_standard();
-        let databases = inputs.sources.len() == inputs.databases.len();
-        if !standard || !databases || inputs.databases.is_empty() {
+        if !inputs.functions.is_standard() || inputs.sources.is_empty() {
             return None;
         }
-        let encoded = inputs.arguments.iter().map(|argument| {
+        let mut room = ANSWER_MAX;
+        let mut arguments = Vec::with_capacity(inputs.arguments.len());
+        for argument in &inputs.arguments {
+            room = room.checked_sub(argument.bytes_within(room)?)?;
             let mut bytes = Vec::new();
             argument.encode(&mut bytes);
-            bytes
+            arguments.push(bytes);
+        }
+        let values = inputs.sources.iter().map(|(name, source)| match source {
+            InputSource::Database(db) => Some((name.clone(), Seen::of(db)?)),
+            InputSource::Other(_) => None,
         });
-        let values = inputs.databases.iter();
-        let values = values.map(|(name, db)| Some((name.clone(), Seen::of(db)?)));
         Some(Self {
             query: query.into(),
             rules: inputs.rules.clone(),
-            arguments: encoded.collect(),
+            arguments,
             values: values.collect::<Option<_>>()?,
         })
     }
@@ -137,8 +141,7 @@ impl Answers {
     }
 
     pub(super) fn keep(&self, question: Question, answer: &Answer) {
-        let bytes = answer.bytes();
-        if bytes <= ANSWER_MAX {
+        if let Some(bytes) = answer.bytes_within(ANSWER_MAX) {
             let answer = Arc::new(answer.clone());
             self.0.insert(question, Known { answer, bytes });
         }

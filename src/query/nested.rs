@@ -22,7 +22,7 @@ use datomfusion_datalog::analyze::runnable;
 use datomfusion_datalog::ast::{InputKind, Query};
 use datomfusion_datalog::{Error as LanguageError, Term};
 
-use super::{Bound, Inputs, Prepared, run_query};
+use super::{Bound, InputSource, Inputs, Prepared, run_query};
 use crate::catalog::session::DatalogSession;
 use crate::error::{Error, Result};
 
@@ -265,13 +265,13 @@ impl Outer<'_> {
                 _ => None,
             });
         let sources = nested.sources.iter();
-        let sources = sources.map(|source| self.asked.sources[source.0 as usize].clone());
+        let sources =
+            sources.map(|source| InputSource::Other(self.asked.sources[source.0 as usize].clone()));
         let own = Inputs {
             functions: self.inputs.functions.clone(),
             rules: self.inputs.rules.clone(),
             arguments,
             sources: names.zip(sources).collect::<BTreeMap<_, _>>(),
-            databases: BTreeMap::new(),
         };
         let query = Query::clone(&nested.query);
         let asked = Box::pin(run_query(self.session, query, &own, self.depth + 1));

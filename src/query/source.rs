@@ -180,13 +180,12 @@ impl Source for DbSource {
         Ok(self.db.count(index, &Range::prefix(components)).await?)
     }
 
-    async fn values(&self, attribute: i64) -> Result<Option<u64>, SourceError> {
+    async fn values(&self, attribute: i64, facts: u64) -> Result<Option<u64>, SourceError> {
         if self.db.is_history() || self.db.since_t().is_some() {
             return Ok(None);
         }
         // Entities are in no order of their values, so the first leaf of an attribute is taken for a sample.
         let range = Range::prefix(Components::all().a(Entid(attribute)));
-        let facts = self.db.count(Index::Aevt, &range).await?;
         let Some(slice) = self.db.scan(Index::Aevt, range).try_next().await? else {
             return Ok(Some(0));
         };
