@@ -30,7 +30,11 @@ mod tests;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
+use datafusion::logical_expr::LogicalPlan;
+use futures::future::try_join_all;
 
 pub(crate) use self::datoms::{Changes, DatomTable};
 use crate::catalog::metaschema::TableDef;
@@ -45,16 +49,34 @@ use crate::schema::Attribute;
 /// # Errors
 ///
 /// [`Error::Invalid`] for a value that shows history: there an attribute of an entity has many values.
-pub(crate) async fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvider>> {
+pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvider>> {
     if db.is_history() {
         return Err(error::into_datafusion(Error::invalid(format!(
             "{} shows one state of its entities, not their history; see datoms_history",
             def.name
         ))));
     }
-    let table = entities::EntityTable::new(db, def);
-    table.count_members().await?;
-    Ok(Arc::new(table))
+    Ok(Arc::new(entities::EntityTable::new(db, def)))
+}
+
+/// Counts the members of cardinality-many attributes where a plan reads enough tables for the order of joins to
+/// matter. Reads inner nodes.
+pub(crate) async fn count_members(plan: &LogicalPlan) -> Result<()> {
+    let mut tables = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            tables.push(source_as_provider(&scan.source)?);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    if tables.len() < 3 {
+        return Ok(());
+    }
+    let members = tables
+        .iter()
+        .filter_map(|table| table.downcast_ref::<entities::EntityTable>());
+    try_join_all(members.map(entities::EntityTable::count_members)).await?;
+    Ok(())
 }
 
 /// A table of entities that have all of some cardinality-one attributes, for a query that demands each of

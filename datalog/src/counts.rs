@@ -53,12 +53,13 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
             }
         }
     }
-    for (source, attribute) in joined_by_value(&facts) {
-        let QuerySource::Database(database) = &sources[source.0 as usize] else {
-            continue;
-        };
-        if let Some(values) = database.values(attribute).await? {
-            counts.values.insert((source, attribute), values);
+    for key @ (source, attribute) in joined_by_value(&facts) {
+        let counted = counts.facts.get(&(source, Some(attribute), None));
+        if let (QuerySource::Database(database), Some(facts)) =
+            (&sources[source.0 as usize], counted)
+            && let Some(values) = database.values(attribute, *facts).await?
+        {
+            counts.values.insert(key, values);
         }
     }
     Ok(counts)

@@ -31,14 +31,14 @@ use std::collections::{HashMap, HashSet};
 use std::fmt::Write;
 use std::sync::Arc;
 
-use datafusion::common::{DataFusionError, Result};
+use datafusion::common::{DataFusionError, Result, plan_err};
 use datafusion::logical_expr::{AggregateUDF, Expr, LogicalPlan, LogicalPlanBuilder, col};
 
 use self::estimate::Part;
 pub(crate) use self::function::Attributes;
 use self::kinds::always_answers;
 pub(crate) use self::kinds::result_kinds;
-use crate::analyze::bound::{BoundQuery, Goal, Slot, SourceId, Target, VarId};
+use crate::analyze::bound::{BoundQuery, CallGoal, Goal, Slot, SourceId, Target, VarId};
 use crate::analyze::safety::{is_ready, runs};
 use crate::column::{ColumnType, Kinds};
 use crate::functions::Functions;
@@ -46,6 +46,9 @@ use crate::order::{self, Input, Tree};
 use crate::plan_source::QuerySource;
 use crate::span::Span;
 use crate::term::Term;
+
+/// Relations of one conjunction at most. DataFusion's planner and its plans call themselves once a join.
+const PARTS_MAX: usize = 512;
 
 /// What lowering needs beside the query.
 pub struct Context<'a> {
@@ -218,6 +221,13 @@ impl Lowering<'_> {
         self.drain(&mut current, &mut waiting, atoms.is_empty())?;
         let mut parts: Vec<Part> = atoms.into_iter().map(Part::Atom).collect();
         parts.extend(current.take().map(Part::Relation));
+        if parts.len() > PARTS_MAX {
+            return plan_err!(
+                "{} relations are joined in one conjunction, and at most {PARTS_MAX} can be: bind some by rules or \
+                 inputs",
+                parts.len()
+            );
+        }
         let inputs: Vec<Input<VarId>> = parts
             .iter()
             .map(|part| self.input(part, &waiting))
@@ -257,7 +267,7 @@ impl Lowering<'_> {
                 .filter(|at| is_ready(self.query, waiting[*at], &known))
                 .min_by_key(|at| self.rank(waiting[*at], &waiting, current.as_ref()));
             let Some(at) = runnable else {
-                return datafusion::common::plan_err!("a clause never came to have what it needs");
+                return plan_err!("a clause never came to have what it needs");
             };
             let goal = waiting.remove(at);
             current = Some(self.step(current.take(), goal)?);
@@ -272,37 +282,50 @@ impl Lowering<'_> {
         }
     }
 
-    /// Joins the parts of a tree. What filters a join is applied to it; a single part is left to the caller.
+    /// Joins the parts of a tree, which may be as deep as it has parts. What filters a join is applied to it; a
+    /// single part is left to the caller.
     fn tree(
         &self,
         tree: &Tree,
         parts: &mut [Option<Part>],
         waiting: &mut Vec<&Goal>,
     ) -> Result<Relation> {
-        match tree {
-            Tree::Input(at) => match parts[*at].take() {
-                Some(Part::Atom(atom)) => {
-                    let relation = self.atom(atom)?;
-                    self.note("scan", &relation);
-                    Ok(relation)
+        enum Step<'t> {
+            Make(&'t Tree),
+            Join(f64),
+        }
+        let mut steps = vec![Step::Make(tree)];
+        let mut made = Vec::new();
+        while let Some(step) = steps.pop() {
+            match step {
+                Step::Make(Tree::Join { left, right, rows }) => {
+                    let both = [Step::Make(right), Step::Make(left)];
+                    steps.push(Step::Join(*rows));
+                    steps.extend(both);
                 }
-                Some(Part::Relation(relation)) => Ok(relation),
-                None => datafusion::common::plan_err!("a part is joined once"),
-            },
-            Tree::Join { left, right, rows } => {
-                let left = self.tree(left, parts, waiting)?;
-                let right = self.tree(right, parts, waiting)?;
-                let joined = self.joined(left, right)?;
-                let joined = Relation {
-                    rows: *rows,
-                    ..joined
-                };
-                self.note("join", &joined);
-                let mut joined = Some(joined);
-                self.drain(&mut joined, waiting, false)?;
-                Self::or_unit(joined)
+                Step::Make(Tree::Input(at)) => match parts[*at].take() {
+                    Some(Part::Atom(atom)) => {
+                        let relation = self.atom(atom)?;
+                        self.note("scan", &relation);
+                        made.push(relation);
+                    }
+                    Some(Part::Relation(relation)) => made.push(relation),
+                    None => return plan_err!("a part is joined once"),
+                },
+                Step::Join(rows) => {
+                    let (Some(right), Some(left)) = (made.pop(), made.pop()) else {
+                        return plan_err!("a join has two sides");
+                    };
+                    let joined = self.joined(left, right)?;
+                    let joined = Relation { rows, ..joined };
+                    self.note("join", &joined);
+                    let mut joined = Some(joined);
+                    self.drain(&mut joined, waiting, false)?;
+                    made.push(Self::or_unit(joined)?);
+                }
             }
         }
+        Self::or_unit(made.pop())
     }
 
     /// Joins two relations; the smaller one is what a hash table is built of.
@@ -375,7 +398,9 @@ impl Lowering<'_> {
             // Where all that a call answers is there already, it drops rows, which others may refuse.
             Goal::Call(call) if call.binding.is_some() => {
                 let vars = call.binding.iter().flat_map(Target::vars);
-                let bound = |var| current.is_some_and(|current| current.has(var));
+                let bound = |var| {
+                    self.constant(var).is_some() || current.is_some_and(|current| current.has(var))
+                };
                 let decides = vars.into_iter().all(bound);
                 if fails(goal) {
                     2 - u8::from(decides)
@@ -486,7 +511,7 @@ impl Lowering<'_> {
                     None => Ok(relation),
                 }
             }
-            Goal::Nested(_) => datafusion::common::plan_err!("a nested query has not been run"),
+            Goal::Nested(_) => plan_err!("a nested query has not been run"),
         }
     }
 
@@ -532,13 +557,32 @@ impl Lowering<'_> {
         }
         let mut known = self.constants();
         known.extend(current.vars());
+        // What a call answers may be what another needs to lead on.
+        let mut wanted: HashSet<VarId> = vars.iter().copied().collect();
+        let answers = |call: &CallGoal, wanted: &HashSet<VarId>| {
+            let mut answered = call.binding.iter().flat_map(Target::vars);
+            answered.any(|var| wanted.contains(&var))
+        };
+        loop {
+            let before = wanted.len();
+            for goal in waiting {
+                if let Goal::Call(call) = goal
+                    && answers(call, &wanted)
+                {
+                    wanted.extend(call.arguments.iter().filter_map(Slot::var));
+                }
+            }
+            if wanted.len() == before {
+                break;
+            }
+        }
         waiting.iter().position(|goal| {
             let leads_on = match goal {
                 Goal::Rule { arguments, .. } => {
                     let mut vars = arguments.iter().filter_map(Slot::var);
                     vars.any(|var| current.has(var))
                 }
-                Goal::Call(call) => call.binding.is_some(),
+                Goal::Call(call) => answers(call, &wanted),
                 Goal::Or { .. } => true,
                 _ => false,
             };

@@ -16,7 +16,7 @@ use std::collections::BTreeMap;
 pub const EXACT_MAX: usize = 10;
 
 /// Inputs of which every pair is looked at, where it is not exact.
-const PAIRS_MAX: usize = 64;
+const PAIRS_MAX: usize = 32;
 
 /// What is known of a relation before it is joined.
 #[derive(Clone, Debug, PartialEq)]

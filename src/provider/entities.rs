@@ -769,8 +769,11 @@ impl TableProvider for EntityTable {
     /// The number of all rows, for the order of joins; a scan knows more.
     fn statistics(&self) -> Option<Statistics> {
         let rows = usize::try_from(self.rows()?).ok()?;
-        let statistics = Statistics::new_unknown(&self.schema);
-        Some(statistics.with_num_rows(Precision::Exact(rows)))
+        let rows = match self.rows_are {
+            Rows::Star => Precision::Inexact(rows),
+            _ => Precision::Exact(rows),
+        };
+        Some(Statistics::new_unknown(&self.schema).with_num_rows(rows))
     }
 
     fn supports_filters_pushdown(

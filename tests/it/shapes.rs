@@ -187,6 +187,44 @@ async fn a_call_that_drops_rows_comes_before_one_that_refuses_them() {
     assert_eq!(ask_with(&db, query, given(&["-5"])).await, "");
 }
 
+/// The physical planner moved the condition below what it guards, and below what it is about.
+#[tokio::test]
+async fn a_condition_guards_a_call_and_sees_what_is_shown() {
+    let db = people().await;
+    let query = r#"[:find ?a ?b :in $ [?a ...]
+                    :where [(+ ?a 1) ?c] [(< 3 ?c)] [(/ 10 ?a) ?b] [_ :p/name "Ada"]]"#;
+    assert_eq!(ask_with(&db, query, given(&["[0 5]"])).await, "[5 2]");
+    let query = r#"[:find (max ?r) . :in $ [?a ...] :with ?a
+                    :where [(+ ?a 1) ?c] [(< 3 ?c)] [(rand-int 1000) ?r] [(< ?r 100)] [_ :p/name "Ada"]]"#;
+    let numbers: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+    let inputs = given(&[&format!("[{}]", numbers.join(" "))]);
+    let most = db.q(query, &inputs).await.unwrap().to_term();
+    assert!(matches!(most, Term::Long(most) if most < 100), "{most}");
+}
+
+/// A call that leads nowhere ran before what drops all of its rows, if that was written behind it.
+#[tokio::test]
+async fn a_call_that_connects_nothing_waits_for_what_drops_its_rows() {
+    let db = people().await;
+    let divide = "[?e :p/age ?a] [(- ?a ?a) ?z] [(/ 1 ?z) ?b]";
+    let nobody = r#"[?f :p/name "nobody"]"#;
+    for clauses in [format!("{divide} {nobody}"), format!("{nobody} {divide}")] {
+        assert_eq!(ask(&db, &format!("[:find ?b :where {clauses}]")).await, "");
+    }
+}
+
+#[tokio::test]
+async fn a_conjunction_has_a_bound() {
+    let db = people().await;
+    let mut query = String::from("[:find ?a0 :where");
+    for n in 0..2000 {
+        write!(query, " [?a{n} :p/friend ?a{}]", n + 1).unwrap();
+    }
+    query.push(']');
+    let reason = refused(&db, &query, Inputs::new()).await;
+    assert!(reason.contains("at most 512"), "{reason}");
+}
+
 /// A call that may be refused runs late, and here both of its copies join the same relations.
 #[tokio::test]
 async fn a_call_may_be_written_twice() {
