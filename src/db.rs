@@ -25,6 +25,7 @@ pub(crate) mod head;
 pub(crate) mod history;
 pub(crate) mod merge;
 pub(crate) mod rebuild;
+pub(crate) mod sample;
 pub(crate) mod stats;
 pub(crate) mod tail;
 mod verify;

@@ -27,16 +27,20 @@ mod star;
 #[cfg(test)]
 mod tests;
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
-use datafusion::logical_expr::LogicalPlan;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, SubqueryAlias};
 use futures::future::try_join_all;
 
 pub(crate) use self::datoms::{Changes, DatomTable};
+pub(crate) use self::entities::EntityTable;
 use crate::catalog::metaschema::TableDef;
 use crate::db::Db;
 use crate::error::Error;
@@ -56,31 +60,67 @@ pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvid
             def.name
         ))));
     }
-    Ok(Arc::new(entities::EntityTable::new(db, def)))
+    Ok(Arc::new(EntityTable::new(db, def)))
 }
 
-/// Counts the members of cardinality-many attributes where a plan reads enough tables for the order of joins to
-/// matter. Reads inner nodes.
-pub(crate) async fn count_members(plan: &LogicalPlan) -> Result<()> {
+/// Tables of a plan that make the order of joins matter.
+const JOINED_MIN: usize = 3;
+
+/// Reads what the order of a plan's joins depends on, where it reads enough tables for that to matter: inner nodes,
+/// and a few leaves for each column that is compared.
+pub(crate) async fn learn(plan: &LogicalPlan) -> Result<()> {
     let mut tables = Vec::new();
+    let mut names = Vec::new();
+    let mut columns = HashSet::new();
+    let mut conditions: Vec<Expr> = Vec::new();
     plan.apply_with_subqueries(|node| {
-        if let LogicalPlan::TableScan(scan) = node {
-            tables.push(source_as_provider(&scan.source)?);
+        match node {
+            LogicalPlan::TableScan(scan) => {
+                tables.push((scan.table_name.clone(), source_as_provider(&scan.source)?));
+            }
+            LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
+                if let LogicalPlan::TableScan(scan) = &**input {
+                    names.push((scan.table_name.clone(), alias.clone()));
+                }
+            }
+            LogicalPlan::Filter(_) | LogicalPlan::Join(_) => {
+                for expr in node.expressions() {
+                    columns.extend(
+                        expr.column_refs()
+                            .into_iter()
+                            .map(|column| column.name.clone()),
+                    );
+                    conditions.extend(split_conjunction(&expr).into_iter().cloned());
+                }
+            }
+            _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if tables.len() < 3 {
+    if tables.len() < JOINED_MIN {
         return Ok(());
     }
-    let members = tables
-        .iter()
-        .filter_map(|table| table.downcast_ref::<entities::EntityTable>());
-    try_join_all(members.map(entities::EntityTable::count_members)).await?;
+    let learning = tables.iter().filter_map(|(name, table)| {
+        let table = table.downcast_ref::<EntityTable>()?;
+        let is_own = |relation: &TableReference| {
+            let mut aliases = names.iter().filter(|(of, _)| of == name);
+            relation == name || aliases.any(|(_, alias)| alias == relation)
+        };
+        let about = conditions.iter().filter(|condition| {
+            let refs = condition.column_refs();
+            let mut relations = refs.iter().map(|column| column.relation.as_ref());
+            !refs.is_empty() && relations.all(|relation| relation.is_some_and(is_own))
+        });
+        let about: Vec<&Expr> = about.collect();
+        let columns = &columns;
+        Some(async move { table.learn(columns, &about).await })
+    });
+    try_join_all(learning).await?;
     Ok(())
 }
 
 /// A table of entities that have all of some cardinality-one attributes, for a query that demands each of
 /// its columns `a0`, `a1` and so on.
 pub(crate) fn star_table(db: Db, attributes: Vec<Arc<Attribute>>) -> Arc<dyn TableProvider> {
-    Arc::new(entities::EntityTable::star(db, attributes))
+    Arc::new(EntityTable::star(db, attributes))
 }

@@ -54,10 +54,8 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         }
     }
     for key @ (source, attribute) in joined_by_value(&facts) {
-        let counted = counts.facts.get(&(source, Some(attribute), None));
-        if let (QuerySource::Database(database), Some(facts)) =
-            (&sources[source.0 as usize], counted)
-            && let Some(values) = database.values(attribute, *facts).await?
+        if let QuerySource::Database(database) = &sources[source.0 as usize]
+            && let Some(values) = database.values(attribute).await?
         {
             counts.values.insert(key, values);
         }

@@ -27,9 +27,8 @@ pub trait Source: Facts {
     /// How many facts match, exactly or nearly. Reads no leaves that a count makes unnecessary.
     async fn count(&self, pattern: &FactPattern) -> Result<u64, SourceError>;
 
-    /// How many values an attribute with so many facts has, roughly; `None` if that is not known. Reads one leaf
-    /// at most.
-    async fn values(&self, attribute: i64, facts: u64) -> Result<Option<u64>, SourceError>;
+    /// How many values an attribute has, roughly; `None` if that is not known. Reads a few leaves, once a value.
+    async fn values(&self, attribute: i64) -> Result<Option<u64>, SourceError>;
 
     /// Whether superseded facts are seen: then an entity can have many values of any attribute.
     fn is_history(&self) -> bool;

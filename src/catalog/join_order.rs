@@ -6,11 +6,13 @@
 //! one that was written. Equalities are transitive: what is equal to one column of a class is equal to all.
 //!
 //! Joins are left as they are where the rows of anything that they join are not known: the tables of
-//! databases know theirs exactly; what a filter leaves of them is assumed.
+//! databases know theirs exactly. What a filter leaves of them is counted where an index can tell, found in a
+//! sample of the column where not, and assumed for conditions about several columns and of other tables.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, Constraint, JoinConstraint, NullEquality, Result};
 use datafusion::datasource::source_as_provider;
@@ -20,6 +22,8 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datomfusion_datalog::order::{self, Input, Tree};
+
+use crate::provider::EntityTable;
 
 /// A tree is worth changing if it costs at most this share of what was written.
 const GAIN: f64 = 0.8;
@@ -312,6 +316,8 @@ fn column_of(expr: &Expr) -> Option<&Column> {
 
 /// What is expected of a plan.
 struct Estimate {
+    /// The table whose columns these are, if it is one of a database.
+    table: Option<Arc<dyn TableProvider>>,
     rows: f64,
     /// Rows before any condition: a key has so many values.
     all: f64,
@@ -337,6 +343,10 @@ impl Estimate {
             }
             LogicalPlan::Projection(projection) => {
                 let mut estimate = Self::of(&projection.input)?;
+                if !projection.expr.iter().all(|e| matches!(e, Expr::Column(_))) {
+                    // Names may be those of others.
+                    estimate.table = None;
+                }
                 let kept =
                     |column: &Column| projection.expr.iter().any(|e| column_of(e) == Some(column));
                 estimate.unique.retain(|key| key.iter().all(kept));
@@ -368,7 +378,9 @@ impl Estimate {
             rows,
             all: rows,
             unique: unique.collect(),
+            table: None,
         };
+        estimate.table = Some(provider);
         estimate.under(scan.filters.iter());
         if let Some(fetch) = scan.fetch {
             estimate.rows = estimate.rows.min(fetch as f64);
@@ -376,13 +388,17 @@ impl Estimate {
         Some(estimate)
     }
 
-    /// Values of a column: as many as rows if it is a key; else it is not known and taken for the root of that.
+    fn entities(&self) -> Option<&EntityTable> {
+        self.table.as_deref()?.downcast_ref()
+    }
+
+    /// Values of a column: as many as rows if it is a key; else those of a sample, or the root of the rows.
     fn values(&self, column: &Column) -> f64 {
         if self.is_key(column) {
-            self.all
-        } else {
-            self.all.sqrt()
+            return self.all;
         }
+        let sampled = self.entities().and_then(|table| table.values(&column.name));
+        sampled.unwrap_or_else(|| self.all.sqrt())
     }
 
     fn is_key(&self, column: &Column) -> bool {
@@ -396,8 +412,13 @@ impl Estimate {
         }
     }
 
-    /// The share of rows that a condition leaves.
+    /// The share of rows that a condition leaves: counted, or found in a sample, or assumed.
     fn share(&self, condition: &Expr) -> f64 {
+        let learnt = self.entities().and_then(|table| table.share(condition));
+        learnt.unwrap_or_else(|| self.assumed(condition))
+    }
+
+    fn assumed(&self, condition: &Expr) -> f64 {
         let equal = |expr: &Expr| match column_of(expr) {
             Some(column) if self.is_key(column) => 1.0 / self.all.max(1.0),
             _ => EQUAL,

@@ -28,7 +28,7 @@ use super::cooperative::CooperativeJoins;
 use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
 use super::volatile::physical_rules;
-use crate::provider::count_members;
+use crate::provider::learn;
 use crate::query::Answers;
 
 /// The settings that differ from DataFusion's.
@@ -186,7 +186,7 @@ pub(crate) async fn plan_sql(
             .map_err(|error| DataFusionError::External(Box::new(error)))?
     };
     let plan = state.statement_to_plan(statement).await?;
-    count_members(&plan).await?;
+    learn(&plan).await?;
     context.execute_logical_plan(plan).await
 }
 

@@ -13,10 +13,10 @@
 //! **Invariant.** Whatever is decided, the rows are the same: an entity is a row if it has an attribute of
 //! the namespace.
 
+mod expected;
 mod route;
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::{Array, RecordBatch, new_null_array};
@@ -32,6 +32,7 @@ use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
 use futures::future::try_join_all;
 
+use self::expected::Learnt;
 use self::route::{Found, Route, avet_ranges, one_value, weight};
 use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
@@ -41,7 +42,7 @@ use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
 use crate::datom::Entid;
 use crate::db::Db;
-use crate::index::{Components, Index, Range, TreeName};
+use crate::index::{Index, TreeName};
 use crate::schema::Attribute;
 use crate::tree;
 use crate::value::ValueType;
@@ -79,8 +80,8 @@ pub(crate) struct EntityTable {
     rows_are: Rows,
     schema: SchemaRef,
     constraints: Constraints,
-    /// Exact counts that have been asked for.
-    counts: Mutex<HashMap<Entid, u64>>,
+    /// What has been asked of the trees.
+    learnt: Mutex<Learnt>,
     /// Rows of a partition at least.
     partition_rows: u64,
 }
@@ -123,7 +124,7 @@ impl EntityTable {
             rows_are,
             schema: Arc::new(ArrowSchema::new(fields)),
             constraints: Constraints::new_unverified(constraints),
-            counts: Mutex::default(),
+            learnt: Mutex::default(),
             partition_rows: PARTITION_ROWS,
         }
     }
@@ -166,53 +167,6 @@ impl EntityTable {
                 let attribute = &self.columns[at - 1];
                 let scalar = self.rows_are_members() || !attribute.is_many();
                 scalar.then_some(attribute.value_type)
-            }
-        }
-    }
-
-    /// How many datoms an attribute has, exactly.
-    async fn count(&self, attribute: &Attribute) -> Result<u64> {
-        let known = |counts: &HashMap<_, _>| counts.get(&attribute.id).copied();
-        if let Some(count) = known(&self.counts.lock().unwrap_or_else(PoisonError::into_inner)) {
-            return Ok(count);
-        }
-        let range = Range::prefix(Components::all().a(attribute.id));
-        let count = self
-            .db
-            .count(Index::Aevt, &range)
-            .await
-            .map_err(into_datafusion)?;
-        self.counts
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(attribute.id, count);
-        Ok(count)
-    }
-
-    /// Counts the members, so that joins can be ordered by their number. Reads inner nodes.
-    pub(super) async fn count_members(&self) -> Result<()> {
-        if self.rows_are_members() && self.db.since_t().is_none() {
-            self.count(&self.columns[0]).await?;
-        }
-        Ok(())
-    }
-
-    /// Rows of the table, if the value keeps count.
-    fn rows(&self) -> Option<u64> {
-        match &self.rows_are {
-            Rows::Namespace(namespace) => self.db.entities_in(namespace),
-            Rows::Star => {
-                // No more than have the rarest attribute, which planning has counted.
-                let counted = !self.db.is_history() && self.db.since_t().is_none();
-                let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-                let known = |attribute: &Arc<Attribute>| counts.get(&attribute.id).copied();
-                let all: Option<Vec<u64>> = self.columns.iter().map(known).collect();
-                all?.into_iter().min().filter(|_| counted)
-            }
-            Rows::Members => {
-                let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-                let counted = counts.get(&self.columns[0].id).copied();
-                counted.filter(|_| self.db.since_t().is_none())
             }
         }
     }
@@ -658,10 +612,8 @@ impl EntityTable {
             return statistics;
         }
         let attribute = &self.columns[column - 1];
-        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = counts
-            .get(&attribute.id)
-            .and_then(|count| usize::try_from(*count).ok());
+        let count = self.counted(attribute);
+        let count = count.and_then(|count| usize::try_from(count).ok());
         if let (Some(count), false) = (count, attribute.is_many()) {
             if let Some(nulls) = rows.checked_sub(count) {
                 statistics.null_count = Precision::Exact(nulls);

@@ -1,6 +1,7 @@
 //! Tables against a model that is slow and obvious, and against the number of requests they may make.
 
 mod differential;
+mod expected;
 mod plans;
 mod requests;
 

@@ -1,6 +1,5 @@
 //! A database value as a source of Datalog.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -180,20 +179,9 @@ impl Source for DbSource {
         Ok(self.db.count(index, &Range::prefix(components)).await?)
     }
 
-    async fn values(&self, attribute: i64, facts: u64) -> Result<Option<u64>, SourceError> {
-        if self.db.is_history() || self.db.since_t().is_some() {
-            return Ok(None);
-        }
-        // Entities are in no order of their values, so the first leaf of an attribute is taken for a sample.
-        let range = Range::prefix(Components::all().a(Entid(attribute)));
-        let Some(slice) = self.db.scan(Index::Aevt, range).try_next().await? else {
-            return Ok(Some(0));
-        };
-        let mut seen: BTreeMap<Value, u64> = BTreeMap::new();
-        for row in slice.rows {
-            *seen.entry(slice.leaf.values().value(row)).or_default() += 1;
-        }
-        Ok(Some(values_of_all(facts, seen.values().copied())))
+    async fn values(&self, attribute: i64) -> Result<Option<u64>, SourceError> {
+        let sample = self.db.sample(Entid(attribute)).await?;
+        Ok(sample.map(|sample| sample.values()))
     }
 
     fn is_history(&self) -> bool {
@@ -262,47 +250,4 @@ fn is_native(value_type: ValueType) -> bool {
             | ValueType::Instant
             | ValueType::Ref
     )
-}
-
-/// The number of values among `facts` facts of which a sample shows each value so often: those seen several
-/// times are taken for common, those seen once for the share that the sample has of others like them
-/// (Charikar et al., *Towards estimation error guarantees for distinct values*, 2000).
-fn values_of_all(facts: u64, seen: impl Iterator<Item = u64>) -> u64 {
-    let (mut sampled, mut once, mut often) = (0_u64, 0_u64, 0_u64);
-    for times in seen {
-        sampled += times;
-        if times == 1 {
-            once += 1;
-        } else {
-            often += 1;
-        }
-    }
-    if sampled == 0 {
-        return 0;
-    }
-    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
-    let scale = (facts.max(sampled) as f64 / sampled as f64).sqrt();
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "an estimate"
-    )]
-    let others = (scale * once as f64) as u64;
-    often + others
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn values_are_estimated_from_a_sample() {
-        let common = values_of_all(20_000, [100; 5].into_iter());
-        assert_eq!(common, 5, "five names among all");
-        let unique = values_of_all(50_000, [1; 500].into_iter());
-        assert_eq!(unique, 5_000, "between 500 and 50,000");
-        assert_eq!(values_of_all(3, [1, 2].into_iter()), 2, "all is seen");
-        assert_eq!(values_of_all(0, [].into_iter()), 0);
-    }
 }

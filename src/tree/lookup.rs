@@ -5,6 +5,7 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::scan::{Direction, Scan};
 use super::{InnerNode, Root, Tree, load_leaf};
@@ -53,6 +54,16 @@ pub async fn rank(loader: &Loader, tree: &Tree, edge: &Edge) -> Result<u64> {
 ///
 /// Those of [`count`].
 pub async fn select(loader: &Loader, tree: &Tree, rank: u64) -> Result<Option<Datom>> {
+    let found = leaf_at(loader, tree, rank).await?;
+    Ok(found.map(|(leaf, at)| leaf.datom(at)))
+}
+
+/// The leaf that has the datom with `rank` datoms before it, and which of its rows that is.
+pub(super) async fn leaf_at(
+    loader: &Loader,
+    tree: &Tree,
+    rank: u64,
+) -> Result<Option<(Arc<Leaf>, usize)>> {
     let Some(mut place) = tree.root.filter(|root| rank < root.count) else {
         return Ok(None);
     };
@@ -68,10 +79,8 @@ pub async fn select(loader: &Loader, tree: &Tree, rank: u64) -> Result<Option<Da
         place = node.place(at);
     }
     let leaf = load_leaf(loader, &place).await?;
-    Ok(usize::try_from(rank)
-        .ok()
-        .filter(|at| *at < leaf.len())
-        .map(|at| leaf.datom(at)))
+    let at = usize::try_from(rank).ok().filter(|at| *at < leaf.len());
+    Ok(at.map(|at| (leaf, at)))
 }
 
 /// Returns the datom with the same key as `key`, with its stored `tx`. Reads one path.

@@ -348,6 +348,17 @@ proptest! {
             }
             prop_assert_eq!(joined, &expected[..]);
         }
+        for (places, rows) in [(1, 1), (3, 2), (4, 100)] {
+            let sampled = block_on(sample(&nodes.loader, &tree, &range, places, rows)).unwrap();
+            let sampled: Vec<Datom> = sampled.datoms().collect();
+            let most = usize::try_from(places).unwrap() * rows;
+            if expected.len() <= most {
+                prop_assert_eq!(&sampled, &expected);
+            }
+            prop_assert!(sampled.len() <= most && sampled.len() >= most.div_ceil(rows).min(expected.len()));
+            prop_assert!(sampled.iter().all(|datom| expected.contains(datom)));
+            prop_assert!(sampled.is_sorted_by(|one, other| name.order().compare(one, other).is_lt()));
+        }
         expected.reverse();
         prop_assert_eq!(nodes.scan(&tree, &range, Direction::Backward), expected);
         let selected = block_on(select(&nodes.loader, &tree, rank)).unwrap();
