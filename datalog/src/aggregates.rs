@@ -265,8 +265,15 @@ fn median(call: &Call<'_>) -> Answer {
     for value in call.args {
         Number::of(call, value)?;
     }
+    // Equal numbers of several kinds are in an order, too: else the rows' would decide of what kind the answer is.
+    let kind = |value: &Term| match value {
+        Term::Long(_) => (0, 0),
+        Term::BigInt(_) => (1, 0),
+        Term::BigDec(number) => (2, number.fractional_digit_count()),
+        _ => (3, 0),
+    };
     let mut values: Vec<&Term> = call.args.iter().collect();
-    values.sort_unstable();
+    values.sort_unstable_by(|one, other| one.cmp(other).then_with(|| kind(one).cmp(&kind(other))));
     let middle = values.len() / 2;
     match (values.get(middle), values.len() % 2) {
         (None, _) => Ok(Term::Nil),

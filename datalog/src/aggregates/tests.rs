@@ -89,6 +89,8 @@ fn aggregates_answer() {
             "9223372036854775806",
         ),
         ("(median [1.5M 2M])", "1.75M"),
+        ("(median [0N 0M 4 5])", "2M"),
+        ("(median [0M 0N 4 5])", "2M"),
         ("(median [])", "nil"),
         (
             "(median [\"a\"])",
