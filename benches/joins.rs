@@ -174,7 +174,7 @@ async fn films(count: u64) -> Federation {
             };
             let mut facts = vec![(v, Value::Long(value.cast_signed()))];
             for (attribute, first, rows) in &refers {
-                let to = first + skewed(&mut random, *rows).cast_signed();
+                let to = first + popular(&mut random, *rows).cast_signed();
                 facts.push((*attribute, Value::Ref(Entid(to))));
             }
             import.entity(facts).unwrap();
@@ -190,15 +190,24 @@ async fn films(count: u64) -> Federation {
     federation
 }
 
-/// A number below `count`, small ones far more often: three times of four below a third.
+/// A value below `count`, small ones far more often: three times of four below a third.
 fn skewed(random: &mut Random, count: u64) -> u64 {
+    powered(random, count, 4)
+}
+
+/// What is referred to, of `count`: the most popular film of 20,000 has 140 times its share.
+fn popular(random: &mut Random, count: u64) -> u64 {
+    powered(random, count, 2)
+}
+
+fn powered(random: &mut Random, count: u64, power: i32) -> u64 {
     let at = random.below(1 << 20) as f64 / f64::from(1 << 20);
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "below the count"
     )]
-    let number = (at.powi(4) * count as f64) as u64;
+    let number = (at.powi(power) * count as f64) as u64;
     number.min(count - 1)
 }
 
@@ -229,7 +238,11 @@ fn conditions(aliases: &[&str], random: &mut Random) -> String {
                 conditions.push(format!("{alias}.{column} = {wanted}.db_id"));
             }
         }
-        let value = random.below(table.values);
+        // Of large tables, a value that is as common as one of its rows.
+        let value = match table.rows {
+            Rows::All(_) => random.below(table.values),
+            Rows::PerHundred(_) => skewed(random, table.values),
+        };
         match (table.rows, random.below(10)) {
             (Rows::All(_), 0..8) => conditions.push(format!("{alias}.v = {value}")),
             (Rows::PerHundred(_), 0..3) => conditions.push(format!("{alias}.v > {value}")),
@@ -292,7 +305,7 @@ fn orders<'a>(rest: &[&'a str]) -> Vec<Vec<&'a str>> {
 
 fn main() {
     let mut given = std::env::args().filter_map(|arg| arg.parse().ok());
-    let count: u64 = given.next().unwrap_or(5_000);
+    let count: u64 = given.next().unwrap_or(20_000);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .build()

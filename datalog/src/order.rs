@@ -148,7 +148,8 @@ fn leader_of(leader: &mut [usize], mut at: usize) -> usize {
 #[derive(Clone, Debug)]
 struct Joined<V> {
     rows: f64,
-    values: BTreeMap<V, f64>,
+    /// How many values each variable has, by variable.
+    values: Vec<(V, f64)>,
     /// What each input determines a row by is told by the variables that the others have.
     unique: Option<Vec<V>>,
 }
@@ -162,40 +163,77 @@ impl<V: Copy + Ord> Joined<V> {
         }
         Self {
             rows: input.rows.max(1.0),
-            values,
+            values: values.into_iter().collect(),
             unique: input.unique.clone(),
         }
     }
 
+    fn has(&self, var: &V) -> bool {
+        let found = self.values.binary_search_by_key(var, |(known, _)| *known);
+        found.is_ok()
+    }
+
     fn shares(&self, other: &Self) -> bool {
-        self.values.keys().any(|var| other.values.contains_key(var))
+        self.values.iter().any(|(var, _)| other.has(var))
     }
 
     /// Whether the variables of another determine at most one row.
     fn determined_by(&self, other: &Self) -> bool {
         let unique = self.unique.as_ref();
-        unique.is_some_and(|vars| vars.iter().all(|var| other.values.contains_key(var)))
+        unique.is_some_and(|vars| vars.iter().all(|var| other.has(var)))
+    }
+
+    /// The variables of both in order, each with its values on either side.
+    fn both<'j>(&'j self, other: &'j Self) -> impl Iterator<Item = (V, Option<f64>, Option<f64>)> {
+        let (mut ours, mut theirs) = (
+            self.values.iter().peekable(),
+            other.values.iter().peekable(),
+        );
+        std::iter::from_fn(move || {
+            let (one, two) = (
+                ours.peek().map(|(var, _)| *var),
+                theirs.peek().map(|(var, _)| *var),
+            );
+            let var = match (one, two) {
+                (Some(one), Some(two)) => one.min(two),
+                (one, two) => one.or(two)?,
+            };
+            let mine = ours
+                .next_if(|(own, _)| *own == var)
+                .map(|(_, values)| *values);
+            let its = theirs
+                .next_if(|(own, _)| *own == var)
+                .map(|(_, values)| *values);
+            Some((var, mine, its))
+        })
+    }
+
+    /// The rows of the join with another.
+    fn rows_with(&self, other: &Self) -> f64 {
+        let mut rows = self.rows * other.rows;
+        for (_, ours, theirs) in self.both(other) {
+            if let (Some(ours), Some(theirs)) = (ours, theirs) {
+                rows /= ours.max(theirs);
+            }
+        }
+        if other.determined_by(self) {
+            rows = rows.min(self.rows);
+        }
+        if self.determined_by(other) {
+            rows = rows.min(other.rows);
+        }
+        rows
     }
 
     fn with(&self, other: &Self) -> Self {
-        let mut rows = self.rows * other.rows;
-        let mut values = self.values.clone();
-        for (var, theirs) in &other.values {
-            values
-                .entry(*var)
-                .and_modify(|ours| {
-                    rows /= ours.max(*theirs);
-                    *ours = ours.min(*theirs);
-                })
-                .or_insert(*theirs);
-        }
+        let values = self.both(other).filter_map(|(var, ours, theirs)| {
+            let values = match (ours, theirs) {
+                (Some(ours), Some(theirs)) => ours.min(theirs),
+                (ours, theirs) => ours.or(theirs)?,
+            };
+            Some((var, values))
+        });
         let (mine, its) = (self.determined_by(other), other.determined_by(self));
-        if its {
-            rows = rows.min(self.rows);
-        }
-        if mine {
-            rows = rows.min(other.rows);
-        }
         let unique = match (&self.unique, &other.unique) {
             (Some(own), _) if its => Some(own.clone()),
             (_, Some(own)) if mine => Some(own.clone()),
@@ -206,8 +244,8 @@ impl<V: Copy + Ord> Joined<V> {
             _ => None,
         };
         Self {
-            rows,
-            values,
+            rows: self.rows_with(other),
+            values: values.collect(),
             unique,
         }
     }
@@ -231,31 +269,35 @@ struct Best<V> {
 fn exact<V: Copy + Ord>(inputs: &[&Input<V>]) -> (f64, Tree) {
     let mut best: Vec<Option<Best<V>>> = Vec::new();
     best.resize_with(1 << inputs.len(), || None);
+    // The inputs that share a variable with one of a set.
+    let mut neighbours = vec![0_usize; best.len()];
     for set in 1..best.len() {
-        if set.is_power_of_two() {
-            let input = inputs[set.trailing_zeros() as usize];
+        let last = 1 << set.ilog2();
+        let rest = set ^ last;
+        if rest == 0 {
+            let joined = Joined::of(inputs[set.trailing_zeros() as usize]);
+            neighbours[set] = (0..inputs.len())
+                .filter(|at| joined.shares(&Joined::of(inputs[*at])))
+                .fold(0, |all, at| all | 1 << at);
             best[set] = Some(Best {
-                joined: Joined::of(input),
+                joined,
                 cost: 0.0,
                 left: set,
             });
             continue;
         }
+        neighbours[set] = neighbours[last] | neighbours[rest];
         // Every split once: the left side has the last input.
-        let last = 1 << set.ilog2();
-        let rest = set ^ last;
         let mut found: Option<Best<V>> = None;
         let mut right = rest;
         while right > 0 {
             let left = set ^ right;
-            if let (Some(one), Some(other)) = (&best[left], &best[right])
-                && one.joined.shares(&other.joined)
+            if neighbours[left] & right != 0
+                && let (Some(one), Some(other)) = (&best[left], &best[right])
             {
-                let joined = match &found {
-                    // All trees of a set have the same rows, but for what is known to be unique.
-                    Some(found) => found.joined.rows,
-                    None => one.joined.with(&other.joined).rows,
-                };
+                // All trees of a set have the same rows, but for what is known to be unique.
+                let known = found.as_ref().map(|found| found.joined.rows);
+                let joined = known.unwrap_or_else(|| one.joined.rows_with(&other.joined));
                 let cost =
                     one.cost + other.cost + cost_of(one.joined.rows, other.joined.rows, joined);
                 if found.as_ref().is_none_or(|found| cost < found.cost) {
@@ -298,7 +340,7 @@ fn by_pairs<V: Copy + Ord>(inputs: &[&Input<V>]) -> (f64, Tree) {
             for left in 0..right {
                 let (one, other) = (&trees[left].0, &trees[right].0);
                 if one.shares(other) {
-                    let cost = cost_of(one.rows, other.rows, one.with(other).rows);
+                    let cost = cost_of(one.rows, other.rows, one.rows_with(other));
                     if found.is_none_or(|(least, ..)| cost < least) {
                         found = Some((cost, left, right));
                     }
@@ -330,7 +372,7 @@ fn by_size<V: Copy + Ord>(inputs: &[&Input<V>]) -> (f64, Tree) {
     while !left.is_empty() {
         let shares = |at: &usize| {
             let mut vars = inputs[*at].values.iter();
-            vars.any(|(var, _)| joined.values.contains_key(var))
+            vars.any(|(var, _)| joined.has(var))
         };
         let next = left.remove(left.iter().position(shares).unwrap_or(0));
         joined = joined.with(&Joined::of(inputs[next]));
