@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::analyze::bound::{AttributeSlot, BoundQuery, FactGoal, Goal, Slot, SourceId, VarId};
+use crate::analyze::bound::{
+    AttributeSlot, BoundQuery, CallGoal, FactGoal, Goal, Slot, SourceId, VarId,
+};
 use crate::lower::Counts;
 use crate::plan_source::{FactPattern, QuerySource};
 use crate::source::SourceError;
@@ -13,15 +15,15 @@ use crate::source::SourceError;
 ///
 /// The source's.
 pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts, SourceError> {
-    let mut facts = Vec::new();
-    collect(&query.goals, &mut facts);
+    let (mut facts, mut calls) = (Vec::new(), Vec::new());
+    collect(&query.goals, &mut facts, &mut calls);
     for predicate in query
         .programs
         .iter()
         .flat_map(|program| &program.predicates)
     {
         for branch in &predicate.branches {
-            collect(&branch.goals, &mut facts);
+            collect(&branch.goals, &mut facts, &mut calls);
         }
     }
     let mut counts = Counts::default();
@@ -53,6 +55,10 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
             }
         }
     }
+    let entities: BTreeSet<_> = facts.iter().filter_map(|fact| fact.e.var()).collect();
+    if entities.len() < ENTITIES_MIN {
+        return Ok(counts);
+    }
     for key @ (source, attribute) in joined_by_value(&facts) {
         if let QuerySource::Database(database) = &sources[source.0 as usize]
             && let Some(values) = database.values(attribute).await?
@@ -60,16 +66,20 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
             counts.values.insert(key, values);
         }
     }
+    for key @ (source, attribute) in compared(&facts, &calls) {
+        if let QuerySource::Database(database) = &sources[source.0 as usize] {
+            let sample = database.sample(attribute).await?;
+            counts.samples.insert(key, sample);
+        }
+    }
     Ok(counts)
 }
 
-/// Attributes by whose values different entities are joined, where the order of joins may depend on how many
-/// values there are: in queries about more than two entities.
+/// Entities of a query whose joins can be ordered in several ways.
+const ENTITIES_MIN: usize = 3;
+
+/// Attributes by whose values different entities are joined.
 fn joined_by_value(facts: &[&FactGoal]) -> BTreeSet<(SourceId, i64)> {
-    let entities: BTreeSet<_> = facts.iter().filter_map(|fact| fact.e.var()).collect();
-    if entities.len() < 3 {
-        return BTreeSet::new();
-    }
     let mut places: BTreeMap<VarId, Vec<&FactGoal>> = BTreeMap::new();
     for fact in facts {
         if let Some(var) = fact.v.var() {
@@ -86,12 +96,29 @@ fn joined_by_value(facts: &[&FactGoal]) -> BTreeSet<(SourceId, i64)> {
         .collect()
 }
 
-fn collect<'g>(goals: &'g [Goal], facts: &mut Vec<&'g FactGoal>) {
+/// Attributes of whose values alone a predicate speaks.
+fn compared(facts: &[&FactGoal], calls: &[&CallGoal]) -> BTreeSet<(SourceId, i64)> {
+    let vars: BTreeSet<VarId> = calls.iter().filter_map(|call| call.only_var()).collect();
+    let compared = facts.iter().filter_map(|fact| match &fact.a {
+        AttributeSlot::Known(known) if vars.contains(&fact.v.var()?) => {
+            Some((fact.source, known.id))
+        }
+        _ => None,
+    });
+    compared.collect()
+}
+
+fn collect<'g>(goals: &'g [Goal], facts: &mut Vec<&'g FactGoal>, calls: &mut Vec<&'g CallGoal>) {
     for goal in goals {
         match goal {
             Goal::Fact(fact) => facts.push(fact),
-            Goal::Not { goals, .. } => collect(goals, facts),
-            Goal::Or { branches, .. } => branches.iter().for_each(|goals| collect(goals, facts)),
+            Goal::Call(call) => calls.push(call),
+            Goal::Not { goals, .. } => collect(goals, facts, calls),
+            Goal::Or { branches, .. } => {
+                for goals in branches {
+                    collect(goals, facts, calls);
+                }
+            }
             _ => {}
         }
     }

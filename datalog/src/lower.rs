@@ -73,6 +73,8 @@ pub struct Counts {
     pub facts: HashMap<(SourceId, Option<i64>, Option<Term>), u64>,
     /// Values of an attribute, roughly, where relations are joined by them.
     pub values: HashMap<(SourceId, i64), u64>,
+    /// Some values of an attribute, where a predicate speaks of them.
+    pub samples: HashMap<(SourceId, i64), Vec<Term>>,
 }
 
 /// Where a clause stands, for errors at run time.

@@ -30,6 +30,10 @@ pub trait Source: Facts {
     /// How many values an attribute has, roughly; `None` if that is not known. Reads a few leaves, once a value.
     async fn values(&self, attribute: i64) -> Result<Option<u64>, SourceError>;
 
+    /// Some values of an attribute, from all over its entities; none if that is not known. Reads a few leaves, once
+    /// a value.
+    async fn sample(&self, attribute: i64) -> Result<Vec<Term>, SourceError>;
+
     /// Whether superseded facts are seen: then an entity can have many values of any attribute.
     fn is_history(&self) -> bool;
 

@@ -184,6 +184,15 @@ impl Source for DbSource {
         Ok(sample.map(|sample| sample.values()))
     }
 
+    async fn sample(&self, attribute: i64) -> Result<Vec<Term>, SourceError> {
+        let Some(sample) = self.db.sample(Entid(attribute)).await? else {
+            return Ok(Vec::new());
+        };
+        let leaf = sample.leaf();
+        let values = (0..leaf.len()).map(|row| leaf.values().value(row));
+        Ok(values.filter_map(|value| term_of(&value)).collect())
+    }
+
     fn is_history(&self) -> bool {
         self.db.is_history()
     }

@@ -660,3 +660,39 @@ async fn a_small_bound_input_into_a_recursive_or_rule_costs_by_the_input() {
     // Twenty times the data: a little more is read for higher trees and larger leaves, not twenty times.
     assert!(read[1] < 4 * read[0], "{read:?} bytes");
 }
+
+/// Sales of customers of nations: whichever predicate leaves least, its entities are joined first.
+#[tokio::test]
+async fn a_predicate_that_leaves_little_comes_first() {
+    let connection = database(1).await;
+    let schema = [":s/c ref", ":s/x long", ":c/n ref", ":n/z long"].map(|attribute| {
+        let (ident, kind) = attribute.split_once(' ').unwrap();
+        format!("{{:db/ident {ident} :db/valueType :db.type/{kind} :db/cardinality :db.cardinality/one}}")
+    });
+    transact(&connection, &format!("[{}]", schema.join(" "))).await;
+    let mut data = String::from("[");
+    for n in 0..500 {
+        write!(data, "{{:db/id \"n{n}\" :n/z {}}}", n * 7 % 500).unwrap();
+    }
+    for c in 0..1000 {
+        write!(data, "{{:db/id \"c{c}\" :c/n \"n{}\"}}", c * 3 % 500).unwrap();
+    }
+    for s in 0..2000 {
+        let c = s * 11 % 1000;
+        write!(data, "{{:s/c \"c{c}\" :s/x {}}}", s * 13 % 2000).unwrap();
+    }
+    data.push(']');
+    transact(&connection, &data).await;
+    connection.checkpoint().await.unwrap();
+    let db = connection.db();
+    for (x, z, first) in [(1990, -1, "[?c ?s"), (-1, 495, "[?c ?n")] {
+        let query = format!(
+            "[:find (count ?s) . :where [?s :s/c ?c] [?s :s/x ?x] [?c :c/n ?n] [?n :n/z ?z]
+              [(< {x} ?x)] [(< {z} ?z)]]"
+        );
+        let inputs = Inputs::new().source("$", &db);
+        let plan = Federation::new().explain_q(&query, &inputs).await.unwrap();
+        let join = plan.lines().find(|line| line.starts_with("join")).unwrap();
+        assert!(join.contains(first), "{first} in\n{plan}");
+    }
+}

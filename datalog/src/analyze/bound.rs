@@ -299,6 +299,16 @@ pub struct CallGoal {
     pub in_rules: bool,
 }
 
+impl CallGoal {
+    /// The variable of a predicate that has one alone, and always answers the same of the same.
+    pub(crate) fn only_var(&self) -> Option<VarId> {
+        let mut vars = self.arguments.iter().filter_map(Slot::var);
+        let first = vars.next()?;
+        let decides = self.binding.is_none() && self.function.is_deterministic;
+        (decides && vars.all(|var| var == first)).then_some(first)
+    }
+}
+
 /// What an answer is taken apart into.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Target {

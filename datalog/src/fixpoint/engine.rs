@@ -25,10 +25,11 @@ const ROWS_MAX: usize = 1 << 27;
 /// Cells that walks find, or edges that they look at, before memory is counted and the query may end.
 const WALKED: usize = 1 << 16;
 
-/// Look-ups in a database are worth it up to one in so many of its facts.
-const PROBE_SHARE: u64 = 8;
-/// Look-ups that are made in any case.
-const PROBES_MIN: u64 = 64;
+/// A look-up in a database takes as long as reading so many of its facts in order. What has been spent on look-ups is
+/// no more than reading all would have cost, so that both together are at most twice the better of the two.
+const PROBE_FACTS: u64 = 64;
+/// Reading any number of facts takes as long as so many look-ups.
+const PROBES_MIN: u64 = 16;
 
 /// Where the rows of inputs come from.
 #[async_trait::async_trait]
@@ -495,7 +496,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
             wanted.sort_unstable();
             wanted.dedup();
             let spent = (given.probed[0].len() + given.probed[1].len() + wanted.len()) as u64;
-            if spent <= PROBES_MIN.max(probe.rows / PROBE_SHARE) {
+            if spent <= PROBES_MIN + probe.rows / PROBE_FACTS {
                 let mut ids: Vec<i64> = wanted
                     .iter()
                     .filter_map(|key| crate::column::integer(self.interner.term(*key)))
