@@ -356,6 +356,18 @@ impl Db {
             .collect())
     }
 
+    /// The first entity id above all that transactions have named up to here, be it in a value; of a value
+    /// from before a purge, above those that are left.
+    pub(crate) fn first_unsaid(&self) -> Entid {
+        let named = |datom: &Datom| {
+            let entities = datom.v.referred().chain([datom.e]);
+            entities.filter(|e| !e.is_tx()).max()
+        };
+        let newest = self.0.tail.log().iter().filter_map(named).max();
+        let first = self.0.checkpoint.next_entid;
+        newest.map_or(first, |newest| first.max(Entid(newest.0 + 1)))
+    }
+
     /// How many entities have an attribute of a namespace, if this value keeps count.
     #[cfg(feature = "query")]
     pub(crate) fn entities_in(&self, namespace: &str) -> Option<u64> {

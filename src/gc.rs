@@ -28,8 +28,8 @@
 //! chance to restore a branch, too early or too late. A dry run writes nothing, so no store tells it the
 //! time: its now is this machine's clock, and what it predicts is off by as much as that differs.
 //!
-//! **Invariant.** Deleting is the last step, and touches nothing but packs and notes. Whatever step a run
-//! dies at, the store is whole, and the next run takes up what is left.
+//! **Invariant.** Deleting packs is the last step but for the notes, and nothing else is ever deleted. Whatever
+//! step a run dies at, the store is whole, and the next run takes up what is left.
 //!
 //! **Invariant.** Two runs at once harm nothing: one of them fails with [`Error::Fenced`]. So does a run
 //! that finds a branch made meanwhile of a head that it has swapped already; the next run does its work.
@@ -52,13 +52,14 @@ use std::time::Duration;
 use self::mark::{Reachable, mark};
 use self::retention::{Thinned, thin};
 use self::verdict::Verdict;
+use crate::conn::node_writer;
 use crate::db::commit::Checkpoint;
 use crate::db::head::Head;
 use crate::db::{Db, head_object};
 use crate::environment::Environment;
 use crate::error::{Error, Result};
 use crate::id::{BranchName, Location, PackId};
-use crate::node::{Leaf, Loader, Node, NodeWriter};
+use crate::node::{Leaf, Loader, Node};
 use crate::store::{CasOutcome, HeadVersion, PackInfo, Store};
 use crate::sync::note::{Note, packs_of};
 use crate::tree::{self, Root};
@@ -333,7 +334,7 @@ impl<'a> Run<'a> {
                 kept,
             };
             if !self.options.dry_run {
-                let mut writer = self.writer(db.loader());
+                let mut writer = node_writer(db.loader(), &self.environment);
                 let edited =
                     tree::edit(db.loader(), &mut writer, &line.head.commits, &changes).await?;
                 writer.finish().await?;
@@ -381,6 +382,7 @@ impl<'a> Run<'a> {
         self.report.live_frames = reachable.frames();
         self.report.live_bytes = reachable.bytes();
         let (dead, mut half) = self.sort(&reachable);
+        self.end_verdicts(&dead).await?;
         if !self.options.repack || self.options.dry_run {
             half.clear();
         }
@@ -425,26 +427,40 @@ impl<'a> Run<'a> {
         (dead, half)
     }
 
+    /// Ends the verdicts that name what is alive in this run: whoever opened a branch before may need it. What
+    /// else they name is noted anew.
+    ///
+    /// Before that is copied elsewhere: of a run that died behind it, the next one would find dead what was
+    /// alive, and the verdict ripe.
+    async fn end_verdicts(&mut self, dead: &[PackInfo]) -> Result<()> {
+        let (there, found) = (ids(&self.packs), ids(dead));
+        let is_alive = |pack: &PackId| there.contains(pack) && !found.contains(pack);
+        let verdicts = std::mem::take(&mut self.verdicts).into_iter();
+        let (over, standing): (Vec<_>, Vec<_>) =
+            verdicts.partition(|verdict| verdict.packs.iter().any(is_alive));
+        self.verdicts = standing;
+        if !self.options.dry_run {
+            for verdict in over {
+                self.store.delete_note(verdict.note).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes dead packs that were found dead before the grace, and notes the others, with those that have
     /// just been repacked.
-    ///
-    /// Whoever opened a branch before may need what was alive in this run. So no older verdict counts for
-    /// it, and one that names it is over: what else it names goes if it is due, or is noted anew.
     async fn sweep(&mut self, dead: &[PackInfo], repacked: &[PackInfo]) -> Result<()> {
         let at_once = self.grace() == 0;
-        let ids = |packs: &[PackInfo]| packs.iter().map(|pack| pack.id).collect::<HashSet<_>>();
-        let (there, found) = (ids(&self.packs), ids(dead));
+        let found = ids(dead);
         let (mut ripe, mut waiting) = (HashSet::<PackId>::new(), HashSet::<PackId>::new());
         let mut over = Vec::new();
         for verdict in &self.verdicts {
             let due = verdict.at.saturating_add(self.grace()) <= self.now;
-            let mut packs = verdict.packs.iter();
-            let alive = packs.any(|pack| there.contains(pack) && !found.contains(pack));
             if due {
                 ripe.extend(&verdict.packs);
             }
             // Those that name nothing are left over from a run that died.
-            if at_once || due || alive || verdict.packs.is_empty() {
+            if at_once || due || verdict.packs.is_empty() {
                 over.push(verdict.note);
             } else {
                 waiting.extend(&verdict.packs);
@@ -489,14 +505,6 @@ impl<'a> Run<'a> {
         i64::try_from(self.options.grace.as_millis()).unwrap_or(i64::MAX)
     }
 
-    fn writer(&self, loader: &Arc<Loader>) -> NodeWriter {
-        let environment = Arc::clone(&self.environment);
-        NodeWriter::new(
-            Arc::clone(loader),
-            Box::new(move || PackId(environment.random())),
-        )
-    }
-
     fn fenced(&self, branch: &BranchName, head: &Head) -> Error {
         Error::Fenced {
             branch: branch.clone(),
@@ -504,6 +512,10 @@ impl<'a> Run<'a> {
             actual: head.gc_epoch,
         }
     }
+}
+
+fn ids(packs: &[PackInfo]) -> HashSet<PackId> {
+    packs.iter().map(|pack| pack.id).collect()
 }
 
 /// The trees of a checkpoint, and its leaf of schema facts.

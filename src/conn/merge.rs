@@ -172,11 +172,10 @@ impl Connection {
                 theirs.branch()
             )));
         }
-        let report = self.merge_unpurged(theirs, strategy).await?;
-        let wrote = matches!(
-            report.outcome,
-            MergeOutcome::FastForward | MergeOutcome::Merged
-        );
+        // Also if nothing was left to merge: a head whose answer was lost may have moved after all.
+        let mut wrote = false;
+        let report = self.merge_unpurged(theirs, strategy, &mut wrote).await?;
+        wrote |= report.outcome == MergeOutcome::Merged;
         // A purge names the branches that hold the facts, but it may have looked at this one before.
         if wrote && purged_since(theirs).await? {
             return Err(Error::SnapshotExpired(format!(
@@ -190,7 +189,13 @@ impl Connection {
         Ok(report)
     }
 
-    async fn merge_unpurged(&self, theirs: &Db, strategy: &MergeStrategy) -> Result<MergeReport> {
+    /// Sets `forward` once it has tried to move the head.
+    async fn merge_unpurged(
+        &self,
+        theirs: &Db,
+        strategy: &MergeStrategy,
+        forward: &mut bool,
+    ) -> Result<MergeReport> {
         for _ in 0..ROUNDS_MAX {
             let ours = self.sync().await?;
             let kinship = related(&ours, theirs).await?;
@@ -217,6 +222,7 @@ impl Connection {
                 });
                 return self.merge_by_transaction(merge).await;
             }
+            *forward = true;
             if self.fast_forward(&ours, theirs).await? {
                 return Ok(report(MergeOutcome::FastForward, commit, newest));
             }

@@ -149,6 +149,8 @@ impl Connection {
     }
 
     async fn purge_here(&self, what: &Purge) -> Result<PurgeReport> {
+        // What a purge did whose answer was lost, if it arrives after all.
+        let mut sent = None;
         for _ in 0..ROUNDS_MAX {
             let base = self.read_head().await?;
             let (log, records) = log_and_records(&base.db).await?;
@@ -156,7 +158,7 @@ impl Connection {
             let report = PurgeReport::of(&log, &goes);
             if goes.is_empty() {
                 self.advance(base, Vec::new());
-                return Ok(report);
+                return Ok(sent.unwrap_or(report));
             }
             refuse(what, &base.db, &log, &goes)?;
             let mut records = records;
@@ -201,12 +203,15 @@ impl Connection {
                     return Ok(report);
                 }
                 CasOutcome::Failed(error) => return Err(error),
-                CasOutcome::Conflict | CasOutcome::Unknown(_) => {
+                outcome @ (CasOutcome::Conflict | CasOutcome::Unknown(_)) => {
                     let newest = self.read_head().await?;
                     let mine = newest.db.0.head.checkpoint == checkpoint;
                     self.advance(newest, Vec::new());
                     if mine {
                         return Ok(report);
+                    }
+                    if matches!(outcome, CasOutcome::Unknown(_)) {
+                        sent = Some(report);
                     }
                 }
             }
@@ -225,7 +230,7 @@ fn doomed(what: &Purge, log: &[Datom]) -> BTreeSet<usize> {
     };
     match what {
         Purge::Attribute(a) => all(&|datom| datom.a == *a),
-        Purge::Entity(e) => all(&|datom| datom.e == *e || refers(&datom.v, *e)),
+        Purge::Entity(e) => all(&|datom| datom.e == *e || datom.v.referred().any(|to| to == *e)),
         Purge::Fact { e, a, v } => all(&|datom| datom.e == *e && datom.a == *a && datom.v == *v),
         Purge::Before(t) => {
             let mut open: BTreeMap<(Entid, Entid, &Value), usize> = BTreeMap::new();
@@ -243,14 +248,6 @@ fn doomed(what: &Purge, log: &[Datom]) -> BTreeSet<usize> {
             }
             goes
         }
-    }
-}
-
-fn refers(value: &Value, e: Entid) -> bool {
-    match value {
-        Value::Ref(to) => *to == e,
-        Value::Tuple(elements) => elements.iter().flatten().any(|element| refers(element, e)),
-        _ => false,
     }
 }
 

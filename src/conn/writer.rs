@@ -12,7 +12,7 @@
 //! If it cannot be known who won, the head is read back and searched for the commit. If the head is what it
 //! was, the request may still be on its way and take effect at any time; so it is sent again as it is, and of
 //! the two at most one does. A transaction whose caller went away while its swap was under way is searched
-//! for in the same manner, so that it is never committed twice.
+//! for in the same manner, so that it is never committed twice; and nothing else commits it.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -38,7 +38,7 @@ use crate::tx::{Import, TransactionFunctions, TxData, TxReport};
 const GROUP_MAX: usize = 128;
 /// How often a group is tried anew before its callers are told; each time, another writer got ahead.
 const ROUNDS_MAX: usize = 1000;
-/// How often a swap is sent whose answers get lost and which cannot be seen to have happened.
+/// How often a swap is sent that has no answer and cannot be seen to have happened.
 const SENDS_MAX: usize = 10;
 
 /// The queue of a branch and the right to empty it.
@@ -96,6 +96,8 @@ impl Connection {
     ///
     /// A small one costs one conditional PUT; one that overflows the head's tail merges it into the trees
     /// and writes a pack before. On a file store, `Ok` means that everything has reached the disk.
+    ///
+    /// Of a call that is dropped, only a swap that was under way can still commit the transaction.
     ///
     /// # Errors
     ///
@@ -260,7 +262,7 @@ impl Connection {
         match self.read_back(attempt, true).await? {
             Found::Mine(newest) => Ok(Some(newest)),
             Found::Other => Ok(None),
-            Found::Unchanged => self.send(attempt).await,
+            Found::Unchanged => self.send(attempt, true).await,
         }
     }
 
@@ -289,31 +291,31 @@ impl Connection {
         }
     }
 
-    /// Sends a swap until it is known what came of it; `None` if another writer was first.
-    async fn send(&self, attempt: &Attempt) -> Result<Option<Newest>> {
+    /// Sends a swap until it is known what came of it; `None` if another writer was first. `lost` says that
+    /// one that was sent before may still be on its way.
+    async fn send(&self, attempt: &Attempt, mut lost: bool) -> Result<Option<Newest>> {
         let (store, branch) = (&self.0.store, &self.0.branch);
-        for sent in 0..SENDS_MAX {
+        for _ in 0..SENDS_MAX {
             let bytes = attempt.bytes.clone();
-            let outcome = store.cas_head(branch, Some(&attempt.version), bytes).await;
-            let lost = matches!(outcome, CasOutcome::Unknown(_));
-            match outcome {
+            match store.cas_head(branch, Some(&attempt.version), bytes).await {
                 CasOutcome::Swapped(version) => {
                     let db = attempt.db.clone();
                     return Ok(Some(Newest { db, version }));
                 }
-                // One that was sent before may still be on its way.
-                CasOutcome::Failed(error) if sent > 0 => return Err(self.unknown(attempt, error)),
+                CasOutcome::Failed(error) if lost => return Err(self.unknown(attempt, error)),
                 CasOutcome::Failed(error) => return Err(error),
-                CasOutcome::Conflict | CasOutcome::Unknown(_) => {}
+                CasOutcome::Unknown(_) => lost = true,
+                CasOutcome::Conflict => {}
             }
-            match self.read_back(attempt, sent > 0 || lost).await? {
+            match self.read_back(attempt, lost).await? {
                 Found::Mine(newest) => return Ok(Some(newest)),
                 Found::Other => return Ok(None),
-                Found::Unchanged => {}
+                // Whatever was answered: it, or another delivery of it, may still be on its way.
+                Found::Unchanged => lost = true,
             }
         }
-        let lost = Error::invalid("its answers were lost every time");
-        Err(self.unknown(attempt, lost))
+        let unchanged = format!("the head did not change in {SENDS_MAX} attempts to swap it");
+        Err(self.unknown(attempt, Error::invalid(unchanged)))
     }
 
     fn unknown(&self, attempt: &Attempt, source: Error) -> Error {
@@ -328,6 +330,8 @@ impl Connection {
     async fn commit(&self, group: Vec<Arc<Request>>, turn: &mut Option<Attempt>) {
         let mut open = group;
         for _ in 0..ROUNDS_MAX {
+            // The other reference is that of the caller, unless he went away.
+            open.retain(|one| Arc::strong_count(one) > 1);
             if open.is_empty() {
                 return;
             }
@@ -352,13 +356,21 @@ impl Connection {
                 bytes,
                 group: taken.iter().cloned().zip(reports).collect(),
             });
-            let found = self.send(attempt).await;
+            let found = self.send(attempt, false).await;
             let attempt = turn.take();
             match found {
                 Ok(Some(newest)) => self.settle_attempt(attempt, Some(newest)),
                 // Another writer was first: all of it is decided anew.
                 Ok(None) => _ = open.splice(0..0, taken),
-                Err(error) => return settle_all(taken.into_iter().chain(open), error),
+                Err(error) => {
+                    // The others were not part of the swap.
+                    let refusal = match &error {
+                        Error::CommitUnknown { source, .. } => told(source),
+                        error => told(error),
+                    };
+                    settle_all(taken.into_iter(), error);
+                    return settle_all(open.into_iter(), refusal);
+                }
             }
         }
         let error = Error::invalid("other writers were faster every time; try again");
@@ -498,7 +510,10 @@ impl Connection {
                     Found::Other
                 })
             }
-            Err(error @ (Error::BranchDeleted { .. } | Error::Invalid(_))) if !lost => Err(error),
+            Err(
+                error
+                @ (Error::BranchDeleted { .. } | Error::NoDatabase { .. } | Error::Invalid(_)),
+            ) if !lost => Err(error),
             Err(error) => Err(self.unknown(attempt, error)),
         }
     }
@@ -627,6 +642,19 @@ fn told(error: &Error) -> Error {
         Error::Store { location, source } => Error::Store {
             location: location.clone(),
             source: source.to_string().into(),
+        },
+        Error::NoDatabase { location, branch } => Error::NoDatabase {
+            location: location.clone(),
+            branch: branch.clone(),
+        },
+        Error::BranchDeleted {
+            location,
+            branch,
+            deleted,
+        } => Error::BranchDeleted {
+            location: location.clone(),
+            branch: branch.clone(),
+            deleted: *deleted,
         },
         Error::Corrupt { object, reason } => Error::corrupt(object, reason.clone()),
         Error::SnapshotExpired(what) => Error::SnapshotExpired(what.clone()),

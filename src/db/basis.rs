@@ -319,8 +319,8 @@ pub fn split_name(text: &str) -> Result<(String, BasisSpec)> {
 }
 
 fn has_stray_at(text: &str) -> bool {
-    text.rsplit_once('@')
-        .is_some_and(|(_, basis)| !looks_like_a_basis(basis))
+    let mut behind = text.split('@').skip(1);
+    behind.any(|basis| !looks_like_a_basis(basis))
 }
 
 fn looks_like_a_basis(text: &str) -> bool {
@@ -586,6 +586,8 @@ mod tests {
             "postgres://u:a#canary@host",
             "postgres://u:a#b@canary@host",
             "postgres://u:a#%canary@host",
+            "postgres://u:a#b@canary@host@t=3",
+            "postgres://u:a#%canary@host@t=3",
             "postgres://u:a/b#c@t=canary@host",
         ] {
             let error = split_url(text).unwrap_err().to_string();

@@ -47,7 +47,7 @@ pub(crate) async fn checkpoint(
             .iter()
             .map(|(name, count)| (Arc::clone(name), *count))
             .collect(),
-        next_entid: db.0.next_entid,
+        next_entid: db.first_unsaid(),
     };
     let (commits, commit) = record_commits(db, &checkpoint, digests, writer).await?;
     Ok(Head {

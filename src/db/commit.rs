@@ -260,7 +260,8 @@ pub(crate) struct Checkpoint {
     pub(crate) schema: Option<(NodeId, Location)>,
     /// How many entities each table has.
     pub(crate) tables: Vec<(Arc<str>, u64)>,
-    /// The next entity id.
+    /// The first entity id above all that these transactions have named, which is no larger on a branch from
+    /// the past than where it began. What purges have taken counts.
     pub(crate) next_entid: Entid,
 }
 

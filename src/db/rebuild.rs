@@ -86,7 +86,8 @@ pub(crate) async fn rebuild(
     }
     let mut checkpoint = Checkpoint {
         covered: old.commit.t + 1,
-        next_entid: old.next_entid,
+        // The log may have lost what it said of some.
+        next_entid: db.first_unsaid(),
         ..Checkpoint::default()
     };
     for tree in &mut checkpoint.trees {

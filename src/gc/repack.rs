@@ -16,6 +16,7 @@ use futures::future::BoxFuture;
 use super::mark::Reachable;
 use super::retention::{checkpointed, replaced};
 use super::{Line, ROUNDS_MAX, Run, busy, leaf_of, read_head, tail_bodies};
+use crate::conn::node_writer;
 use crate::db::Db;
 use crate::db::commit::{Checkpoint, CommitRecord};
 use crate::db::head::Head;
@@ -118,7 +119,7 @@ impl Moved<'_> {
             .extend(packs.filter(|pack| self.going.contains(pack)));
         let mut hands = Hands {
             loader: db.loader(),
-            writer: run.writer(db.loader()),
+            writer: node_writer(db.loader(), &run.environment),
         };
         head.checkpoint = self.checkpoint(&mut hands, &head.checkpoint).await?;
         let mut changes = Vec::new();
@@ -140,7 +141,7 @@ impl Moved<'_> {
         // nothing: the other one knows nodes by identity, with their children where those lay.
         hands.writer.finish().await?;
         let fresh = Arc::new(Loader::new(run.store.clone()));
-        let mut writer = run.writer(&fresh);
+        let mut writer = node_writer(&fresh, &run.environment);
         head.commits = tree::edit(&fresh, &mut writer, &head.commits, &changes)
             .await?
             .tree;

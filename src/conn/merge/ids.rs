@@ -72,20 +72,17 @@ impl Ids {
         if theirs.is_tx() {
             return Some(self.tx_of(TxId(theirs)).0);
         }
-        if theirs < self.shared {
-            return Some(theirs);
-        }
         let new = self.new.get(&theirs).copied();
-        new.or_else(|| within(&self.known, theirs))
+        let known = new.or_else(|| within(&self.known, theirs));
+        known.or_else(|| (theirs < self.shared).then_some(theirs))
     }
 
     /// What theirs calls an entity of ours, if theirs has it.
     pub(super) fn theirs(&self, ours: Entid) -> Option<Entid> {
-        if ours < self.shared || (ours.is_tx() && TxId(ours).t() <= self.fork) {
-            return Some(ours);
-        }
         let new = self.new_ours.get(&ours).copied();
-        new.or_else(|| within(&self.known_ours, ours))
+        let known = new.or_else(|| within(&self.known_ours, ours));
+        let same = ours < self.shared || (ours.is_tx() && TxId(ours).t() <= self.fork);
+        known.or_else(|| same.then_some(ours))
     }
 
     /// Whether this merge brings an entity of theirs, be it that ours knew it by another name.
@@ -125,13 +122,8 @@ impl Ids {
 
     /// A value of theirs in ids of ours.
     pub(super) fn take_value(&mut self, value: &Value) -> Result<Value> {
-        let mut open = vec![value];
-        while let Some(value) = open.pop() {
-            match value {
-                Value::Ref(to) => _ = self.take(*to)?,
-                Value::Tuple(elements) => open.extend(elements.iter().flatten()),
-                _ => {}
-            }
+        for to in value.referred() {
+            self.take(to)?;
         }
         let known = self.known_value(value);
         known.ok_or_else(|| Error::invalid(format!("{value} names an entity without an id")))
@@ -208,8 +200,9 @@ fn within(runs: &BTreeMap<Entid, (Entid, u64)>, e: Entid) -> Option<Entid> {
 
 /// The first id that was not handed out when the two parted.
 ///
-/// Each has a bound for it, which is too low where the past was purged of all that was said of an entity, and
-/// too high on a branch that began with a past value: it never hands out what its origin has since.
+/// Each has a bound for it, which is too low where the past was purged of all that was said of an entity.
+/// Before checkpoints counted what was said up to them alone, one on a branch that began with a past value
+/// told what its origin had handed out since: among unpurged branches the lower bound is right.
 async fn first_unborn(ours: &Db, theirs: &Db, fork: u64) -> Result<Entid> {
     let (mine, their) = (
         first_unsaid(ours, fork).await?,
@@ -227,20 +220,5 @@ async fn first_unborn(ours: &Db, theirs: &Db, fork: u64) -> Result<Entid> {
 /// The first id that no transaction up to `t` names, be it as an entity or as a reference.
 async fn first_unsaid(db: &Db, t: u64) -> Result<Entid> {
     let past = db.as_of(crate::db::basis::TimePoint::T(t)).await?;
-    let mut first = past.0.checkpoint.next_entid;
-    for datom in past.0.tail.log() {
-        let mut named = |e: Entid| {
-            if !e.is_tx() {
-                first = first.max(Entid(e.0 + 1));
-            }
-        };
-        named(datom.e);
-        let elements = match &datom.v {
-            Value::Tuple(elements) => &elements[..],
-            _ => &[],
-        };
-        let values = elements.iter().flatten().chain([&datom.v]);
-        values.filter_map(Value::as_ref).for_each(named);
-    }
-    Ok(first)
+    Ok(past.first_unsaid())
 }

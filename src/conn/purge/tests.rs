@@ -4,7 +4,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::conn::fixture::{PEOPLE, branch_off, create, name, open, transact};
-use crate::store::simulated::Simulation;
+use crate::store::simulated::{Does, Fate, Simulation, Weather};
 use crate::tx::TxData;
 use datomfusion_datalog::edn::Keyword;
 
@@ -57,5 +57,27 @@ async fn a_branch_whose_head_cannot_be_read_is_named() {
         let report = main.purge(&what).await.unwrap();
         assert_eq!((report.datoms, report.elsewhere), (1, vec![name("dev")]));
         last = fuse.operations();
+    }
+}
+
+/// The answer was lost, the head was read back before the purge arrived, and then nothing was left to go: the
+/// caller was told that nothing had gone.
+#[tokio::test]
+async fn a_purge_that_arrives_late_is_reported() {
+    for after in 0..6 {
+        let simulation = Simulation::new();
+        let what = notes(&simulation).await;
+        let weather = Weather::scripted([(Does::Swap, Fate::Late(after))]);
+        let main = open(&simulation.store_in(weather, 0, false), "main", 63).await;
+        let report = main.purge(&what).await.unwrap();
+        assert_eq!(
+            (report.datoms, report.transactions),
+            (1, 1),
+            "after {after}"
+        );
+        simulation.deliver_all().await;
+        let db = main.sync().await.unwrap();
+        assert_eq!(db.0.head.purges, 1, "after {after}");
+        db.verify().await.unwrap();
     }
 }

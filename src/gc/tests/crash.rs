@@ -54,6 +54,53 @@ async fn a_stop_at_any_operation_of_a_run_leaves_the_store_whole() {
     }
 }
 
+/// A verdict named packs that a run found alive and repacked, and the run stopped before it had ended the verdict:
+/// the next one found them dead and the verdict ripe, and readers of what had been alive had no grace.
+#[tokio::test]
+async fn a_stop_at_any_operation_of_a_run_leaves_readers_the_grace() {
+    let mut work = Work::begin(22).await;
+    work.go_on(40, 10).await;
+    work.simulation.pass(MINUTE);
+    let keep = |repack| GcOptions {
+        retention: Retention::keep_all(),
+        repack,
+        ..GcOptions::default()
+    };
+    // Half of what old checkpoints needed goes with them.
+    let thinned = GcOptions {
+        repack: false,
+        ..newest_only()
+    };
+    work.gc(&thinned, 1).await;
+    let half = work.half_dead(&BranchName::default()).await;
+    let wrong = Verdict::of(half.iter().copied()).encode();
+    let note = PackId([u8::MAX; 16]);
+    work.simulation.store().put_note(note, wrong).await.unwrap();
+    work.simulation.pass(61 * MINUTE);
+    let start = work.simulation.copy().await;
+    let (store, fuse) = work.simulation.store_until(0, false);
+    let environment = world(&work.simulation, 2);
+    let report = gc_in(&store, &keep(true), environment).await.unwrap();
+    assert!(report.repacked.count > 0, "{report:?}");
+    for at in 1..=fuse.operations() {
+        for applied in [false, true] {
+            work.simulation = start.copy().await;
+            let reader = Db::open(&work.simulation.store(), &BranchName::default())
+                .await
+                .unwrap();
+            let (store, _) = work.simulation.store_until(at, applied);
+            let environment = world(&work.simulation, 2);
+            let stopped = gc_in(&store, &keep(true), environment).await;
+            assert!(stopped.is_err(), "operation {at} was not reached");
+            work.simulation.pass(MINUTE);
+            work.gc(&keep(false), 3).await;
+            if let Err(error) = reader.verify().await {
+                panic!("operation {at}, {applied}: {error}");
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_stop_at_any_operation_of_a_purge_leaves_the_old_or_the_new_value() {
     let mut work = Work::begin(21).await;

@@ -5,6 +5,7 @@ use crate::conn::Purge;
 use crate::datom::Entid;
 use crate::db::rebuild::{log_and_records, rebuild};
 use crate::environment::Seeded;
+use crate::node::NodeWriter;
 use crate::schema::EntityRef;
 use crate::value::Value;
 

@@ -48,7 +48,7 @@ impl Work {
     }
 
     /// The packs of which a branch reaches something, but less than half.
-    async fn half_dead(&self, branch: &BranchName) -> Vec<PackId> {
+    pub(super) async fn half_dead(&self, branch: &BranchName) -> Vec<PackId> {
         let reached = self.reached(branch).await;
         let packs = self.simulation.store().list_packs().await.unwrap();
         let half = packs
@@ -107,10 +107,6 @@ async fn branches_that_share_a_tree_of_commits_lose_no_leaf_of_it() {
             ..GcOptions::default()
         };
         let report = work.gc(&options, 1).await;
-        eprintln!(
-            "DEBUG seed {seed} leaves {leaves:?} second {second} report {report:?} covered {}",
-            db.0.head.checkpoint.covered
-        );
         assert!(report.repacked.count > 0, "{report:?}");
         moved += usize::from(!work.packs().await.contains(&leaves[0].1.pack));
         work.holds(&main).await;

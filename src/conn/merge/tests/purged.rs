@@ -2,6 +2,8 @@
 
 use super::*;
 use crate::conn::Purge;
+use crate::conn::fixture::{PEOPLE, create};
+use crate::store::simulated::{Does, Fate, Simulation, Weather, patient};
 
 /// Ada and her friend Bob on main, and dev, which has forgotten all names since.
 async fn forgetful(seed: u64, friends: bool) -> (Connection, Connection, Entid) {
@@ -77,6 +79,35 @@ async fn an_entity_born_on_ours_after_the_fork_is_not_theirs() {
     );
 }
 
+/// A checkpoint at the fork told the ids that the origin had handed out since. Once both were purged, its bound
+/// was believed, and whom ours had named since the two parted was taken for somebody whom theirs knows.
+#[tokio::test]
+async fn strangers_stay_strangers_although_both_were_purged() {
+    for checkpointed in [false, true] {
+        let main = people(57).await;
+        transact(&main, "[{:p/name \"Ada\" :p/note \"secret\"}]").await;
+        let past = main.db().basis_t();
+        transact(&main, "[{:p/name \"Eve\" :p/age 1}]").await;
+        let past = main.db().as_of(TimePoint::T(past)).await.unwrap();
+        let dev = crate::conn::fixture::name("dev");
+        main.branches().create(&dev, &past).await.unwrap();
+        let dev = open(main.store(), "dev", 58).await;
+        if checkpointed {
+            dev.checkpoint().await.unwrap();
+        }
+        let notes = Purge::Attribute(attribute(&dev.db(), "p/note"));
+        for line in [&dev, &main] {
+            assert_eq!(line.purge(&notes).await.unwrap().datoms, 1);
+        }
+        transact(&dev, "[{:p/name \"Eve\" :p/tags [:theirs]}]").await;
+        let report = merge(&main, &dev, &MergeStrategy::Fail).await;
+        assert_eq!(report.conflicts, []);
+        assert_eq!(report.outcome, MergeOutcome::Merged);
+        assert_eq!(values_of(&main.db(), "Eve", "p/tags").await.len(), 1);
+        main.db().verify().await.unwrap();
+    }
+}
+
 /// A value that was opened before its branch was purged still shows what was purged.
 #[tokio::test]
 async fn a_value_that_was_purged_since_is_not_merged() {
@@ -141,4 +172,44 @@ async fn a_branch_that_was_purged_of_more_is_merged_by_a_transaction() {
     let again = merge(&main, &dev, &MergeStrategy::Fail).await;
     assert_eq!(again.outcome, MergeOutcome::UpToDate);
     main.db().verify().await.unwrap();
+}
+
+/// The answer to a fast-forward was lost, the head moved late, and then there was nothing to merge: nobody looked
+/// whether theirs had been purged meanwhile, and the purge had not named ours.
+#[tokio::test]
+async fn a_head_that_moves_late_is_a_merge_that_a_purge_can_cross() {
+    let mut crossed = 0;
+    for (turns, late) in (0..24).flat_map(|turns| (0..4).map(move |late| (turns, late))) {
+        let simulation = Simulation::new();
+        let first = create(&simulation.store(), 57).await;
+        transact(&first, PEOPLE).await;
+        let dev = branch_off(&first, "dev").await;
+        transact(&dev, "[{:p/name \"Ada\" :p/note \"secret\"}]").await;
+        let weather = Weather::scripted([(Does::Swap, Fate::Late(late))]);
+        let main = open(&simulation.store_in(weather, 0, false), "main", 58).await;
+        let theirs = Db::open(
+            &simulation.store_in(Weather::scripted([]), 0, false),
+            dev.branch(),
+        )
+        .await
+        .unwrap();
+        let mut merge = Box::pin(main.merge(&theirs, &MergeStrategy::Fail));
+        let early = patient(turns, merge.as_mut()).await;
+        let notes = Purge::Attribute(attribute(&dev.db(), "p/note"));
+        let purged = dev.purge(&notes).await.unwrap();
+        let told = match early {
+            Some(told) => told,
+            None => merge.await,
+        };
+        simulation.deliver_all().await;
+        let now = Db::open(&simulation.store(), main.branch()).await.unwrap();
+        let held = person(&now, "Ada").await.is_some()
+            && !values_of(&now, "Ada", "p/note").await.is_empty();
+        if held && purged.elsewhere.is_empty() {
+            crossed += 1;
+            let said = matches!(told, Err(Error::SnapshotExpired(_)));
+            assert!(said, "after {turns}, {late} late: {told:?}");
+        }
+    }
+    assert!(crossed > 0, "no purge crossed a merge");
 }
