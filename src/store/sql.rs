@@ -73,8 +73,9 @@ impl SqlStore {
     }
 
     /// Writes what may find no table, and makes it then.
-    async fn write(&self, statements: &[Statement], repeatable: bool) -> Result<u64, Failure> {
-        match self.0.write(statements, repeatable).await {
+    async fn write(&self, statements: Vec<Statement>, repeatable: bool) -> Result<u64, Failure> {
+        let statements: Arc<[Statement]> = statements.into();
+        match self.0.write(Arc::clone(&statements), repeatable).await {
             Err(Failure::Absent) => {
                 self.0.create().await?;
                 self.0.write(statements, repeatable).await
@@ -125,7 +126,7 @@ impl SqlStore {
         let after = after.map_or("", AsRef::as_ref).to_owned();
         let args = vec![Arg::Text(from), Arg::Text(to), Arg::Text(after)];
         let statement = Statement::new(self.sql(sql), args);
-        match self.0.read::<(String, i64, i64)>(&statement).await {
+        match self.0.read::<(String, i64, i64)>(statement).await {
             Ok(rows) => rows
                 .into_iter()
                 .map(|(key, size, modified)| Ok(object_meta(Key::parse(key)?, size, modified)))
@@ -179,11 +180,11 @@ impl ObjectStore for SqlStore {
         let pieces = pieces(&body);
         // The first piece alone decides whether the key is free.
         let (first, rest) = pieces.split_at(1);
-        let statements: Vec<_> = std::iter::once(first)
+        let statements = std::iter::once(first)
             .chain(rest.chunks(PIECES_MAX))
             .map(|pieces| self.insert(key.as_ref(), body.len() as u64, "", pieces))
             .collect();
-        match self.write(&statements, true).await {
+        match self.write(statements, true).await {
             Ok(0) => Err(object_store::Error::AlreadyExists {
                 path: key.to_string(),
                 source: "the table has this key".into(),
@@ -222,7 +223,7 @@ impl ObjectStore for SqlStore {
              WHERE m.key = $1 AND m.piece = 0 ORDER BY p.piece"
         );
         let statement = Statement::new(self.sql(&sql), args);
-        let rows: Vec<PieceRow> = match self.0.read(&statement).await {
+        let rows: Vec<PieceRow> = match self.0.read(statement).await {
             Err(Failure::Absent) => Vec::new(),
             rows => rows.map_err(|failure| failure.of(key))?,
         };
@@ -281,7 +282,7 @@ impl ObjectStore for SqlStore {
             async move {
                 let sql = this.sql("DELETE FROM TABLE WHERE key = $1");
                 let statement = Statement::new(sql, vec![Arg::Text(key.to_string())]);
-                match this.0.write(&[statement], true).await {
+                match this.0.write([statement].into(), true).await {
                     Ok(0) | Err(Failure::Absent) => Err(object_store::Error::NotFound {
                         path: key.to_string(),
                         source: "the table has no such key".into(),
@@ -381,7 +382,7 @@ impl HeadStore for SqlStore {
             Arg::Int(signed(HEAD_BYTES_MAX as u64)),
         ];
         let statement = Statement::new(self.sql(sql), args);
-        let rows: Vec<(String, Option<Vec<u8>>)> = match self.0.read(&statement).await {
+        let rows: Vec<(String, Option<Vec<u8>>)> = match self.0.read(statement).await {
             Err(Failure::Absent) => Vec::new(),
             rows => rows.map_err(|failure| self.failure(failure))?,
         };
@@ -404,7 +405,7 @@ impl HeadStore for SqlStore {
         let done = match expected {
             None => {
                 let insert = self.insert(&key, size, next.tag(), &[(0, body)]);
-                self.write(&[insert], false).await
+                self.write(vec![insert], false).await
             }
             Some(expected) => {
                 let sql = format!(
@@ -421,7 +422,7 @@ impl HeadStore for SqlStore {
                 ];
                 let update = Statement::new(self.sql(&sql), args);
                 // Where there is no table, there is no head that could be swapped.
-                match self.0.write(&[update], false).await {
+                match self.0.write([update].into(), false).await {
                     Err(Failure::Absent) => Ok(0),
                     done => done,
                 }

@@ -2,16 +2,22 @@
 //!
 //! The two differ in their types only, so that what is done with a connection is written once, in a macro.
 //! A connection on which anything failed is closed; the next statement begins with a fresh one.
+//!
+//! **Invariant.** No statement depends on being polled by whoever asked: there are few connections, and a
+//! stream may rest while it holds one.
 
+use std::panic::resume_unwind;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteJournalMode, SqliteRow};
 use sqlx::{Connection, FromRow, Postgres, Sqlite};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::failure::Failure;
@@ -62,9 +68,36 @@ pub(super) enum Engine {
 
 impl Database {
     /// The rows of a query.
-    pub(super) async fn read<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
+    pub(super) async fn read<R>(self: &Arc<Self>, statement: Statement) -> Result<Vec<R>, Failure>
     where
-        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
+        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
+    {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.rows(&statement).await }).await
+    }
+
+    /// Carries out statements, all or none; the rows that the first one changed. If it changed none, the
+    /// others are left out.
+    ///
+    /// Only what is `repeatable` is tried again after it may have been carried out.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        statements: Arc<[Statement]>,
+        repeatable: bool,
+    ) -> Result<u64, Failure> {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.changed(&statements, repeatable).await }).await
+    }
+
+    /// Makes the table, unless another writer has done so.
+    pub(super) async fn create(self: &Arc<Self>) -> Result<(), Failure> {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.created().await }).await
+    }
+
+    async fn rows<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
+    where
+        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
     {
         let mut attempts = ATTEMPTS_MAX;
         loop {
@@ -81,15 +114,7 @@ impl Database {
         }
     }
 
-    /// Carries out statements, all or none; the rows that the first one changed. If it changed none, the
-    /// others are left out.
-    ///
-    /// Only what is `repeatable` is tried again after it may have been carried out.
-    pub(super) async fn write(
-        &self,
-        statements: &[Statement],
-        repeatable: bool,
-    ) -> Result<u64, Failure> {
+    async fn changed(&self, statements: &[Statement], repeatable: bool) -> Result<u64, Failure> {
         let mut attempts = ATTEMPTS_MAX;
         loop {
             attempts -= 1;
@@ -106,8 +131,7 @@ impl Database {
         }
     }
 
-    /// Makes the table, unless another writer has done so.
-    pub(super) async fn create(&self) -> Result<(), Failure> {
+    async fn created(&self) -> Result<(), Failure> {
         let table = &self.table;
         match &self.engine {
             Engine::Postgres(pool) => {
@@ -187,6 +211,24 @@ impl<DB: sqlx::Database> Pool<DB> {
     }
 }
 
+/// Does all of some work, whether its caller goes on to poll or not: others wait for the connection. What
+/// nobody waits for any more is given up.
+async fn on_a_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
+) -> Result<T, Failure> {
+    if Handle::try_current().is_err() {
+        return Err(Failure::NoRuntime);
+    }
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    let done = task.join_next().await.expect("the set holds the task");
+    done.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        // Its statement may have been sent.
+        Err(error) => Err(Failure::Broken(sqlx::Error::Io(error.into()))),
+    })
+}
+
 /// Carries a future to its end, or to the end of patience.
 async fn within<T>(
     patience: Duration,
@@ -217,7 +259,7 @@ macro_rules! engine {
             impl Pool<$database> {
                 pub(super) async fn read<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
                 where
-                    R: Send + Unpin + for<'r> FromRow<'r, Row>,
+                    R: Send + Unpin + for<'r> FromRow<'r, Row> + 'static,
                 {
                     let mut lease = self.lease(None).await?;
                     let sql = AssertSqlSafe(statement.sql.clone());
@@ -247,9 +289,6 @@ macro_rules! engine {
                     &self,
                     options: Option<&Options>,
                 ) -> Result<Lease<'_>, Failure> {
-                    if tokio::runtime::Handle::try_current().is_err() {
-                        return Err(Failure::NoRuntime);
-                    }
                     let permit = self.permits.acquire().await;
                     let permit = permit.expect("the semaphore is never closed");
                     let idle = match options {

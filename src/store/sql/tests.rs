@@ -180,6 +180,33 @@ async fn processes_on_postgres_lose_no_increment() {
     processes_lose_no_increment(&postgres().1).await;
 }
 
+/// Listings that were begun and not gone on with held the connections of their store, and every later
+/// statement waited for one, for ever.
+#[tokio::test]
+async fn reads_that_nobody_goes_on_with_hold_nobody_up() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&sqlite(&root.path().join("x.db")));
+    let connection = Connection::create(&store).await.unwrap();
+    let mut begun: Vec<_> = (0..20)
+        .map(|_| store.0.objects.list(None).into_future())
+        .collect();
+    for listing in &mut begun {
+        assert!(futures::poll!(listing).is_pending());
+    }
+    let others = async {
+        connection
+            .transact(&TxData::parse(SCHEMA).unwrap())
+            .await
+            .unwrap();
+        connection.sync().await.unwrap().basis_t()
+    };
+    let basis = tokio::time::timeout(Duration::from_mins(1), others).await;
+    assert_eq!(basis.expect("others wait for no reader"), 1);
+    for listing in begun {
+        assert!(matches!(listing.await, (Some(Ok(_)), _)));
+    }
+}
+
 /// A new object of a table, beside the keys of the layout.
 fn objects_of(address: &str) -> Arc<dyn ObjectStore> {
     Arc::clone(&open(address).0.objects)
