@@ -135,8 +135,11 @@ fn open_file_url(address: &str) -> Result<Store> {
             "a file URL has no ? and no #; write %3F and %23",
         ));
     }
+    let slashes = address.get(..7);
     match url.to_file_path() {
-        Ok(path) if address[..7].eq_ignore_ascii_case("file://") => Store::file(&path),
+        Ok(path) if slashes.is_some_and(|start| start.eq_ignore_ascii_case("file://")) => {
+            Store::file(&path)
+        }
         _ => Err(Error::invalid(
             "a file URL is file:///path, with three slashes",
         )),
@@ -561,6 +564,9 @@ mod tests {
         }
         for address in [
             "",
+            "file:",
+            "file:/x",
+            "file:aé",
             "file:relative",
             "file://host/path",
             "file:///p?x=1",
