@@ -177,8 +177,28 @@ fn open_s3(address: &str) -> Result<Store> {
     ] {
         check_endpoint(config(key), None)?;
     }
+    for (key, what) in [
+        (Key::AccessKeyId, "access key id"),
+        (Key::Token, "session token"),
+        (Key::Region, "region"),
+    ] {
+        check_header(config(key), what)?;
+    }
     let builder = builder.build();
     from_cloud(&url, builder)
+}
+
+/// Refuses a value, of the address or of the environment, that is sent as it is: `object_store` panics on one that
+/// cannot be.
+#[cfg(feature = "aws")]
+fn check_header(value: Option<String>, what: &str) -> Result<()> {
+    let is_sent = |value: String| value.bytes().all(|byte| (b' '..=b'~').contains(&byte));
+    if value.is_none_or(is_sent) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "the {what} holds a line end or another character that no request can carry"
+    )))
 }
 
 #[cfg(not(feature = "aws"))]
@@ -670,6 +690,22 @@ mod tests {
         }
         // Without a cloud in the build, the name is not looked at.
         let _ = BranchName::default();
+    }
+
+    /// A token that was read from a file with the line end after it was a panic at the first request.
+    #[cfg(feature = "aws")]
+    #[test]
+    fn what_no_request_can_carry_is_refused() {
+        for name in ["access_key_id", "token", "region"] {
+            for wrong in ["%0A", "%0D%0A", "%09", "%7F", "é"] {
+                let options = format!("region=r&{name}=canary{wrong}");
+                let said = refusal(&format!("s3://bucket/prefix?{options}"));
+                assert!(said.contains("holds a line end"), "{name} {wrong}: {said}");
+                assert!(!said.contains("canary"), "{said}");
+            }
+            let options = format!("region=r&access_key_id=i&secret_access_key=s&{name}=%20a~");
+            Store::open_url(&format!("s3://bucket/prefix?{options}")).unwrap();
+        }
     }
 
     /// Two stores of one bucket's name on different endpoints were taken for one: a copy from the one to the other
