@@ -385,6 +385,20 @@ async fn stores_of_one_file_do_not_meet() {
     assert!(one.is_same(&open(&format!("{address}?table=datomfusion"))));
 }
 
+/// Two stores of one location were taken for one, and a branch that was moved to a value of the other was lost.
+#[test]
+fn what_a_location_leaves_out_tells_stores_apart() {
+    for (one, two) in [
+        ("postgres://one@host/db", "postgres://two@host/db"),
+        ("sqlite:x%3Ftable=two", "sqlite:x?table=two"),
+    ] {
+        let stores = [open(one), open(two)];
+        assert_eq!(stores[0].location(), stores[1].location());
+        assert!(!stores[0].is_same(&stores[1]));
+        assert!(stores[0].is_same(&open(one)) && stores[1].is_same(&open(two)));
+    }
+}
+
 #[tokio::test]
 async fn what_is_no_table_of_sqlite_is_refused() {
     let root = tempfile::tempdir().unwrap();
