@@ -26,8 +26,8 @@ use super::failure::Failure;
 const CONNECTIONS_MAX: usize = 8;
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a statement may take.
-const STATEMENT: Duration = Duration::from_mins(1);
+/// How long each row of an answer may take, and an answer without rows.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often a statement is tried whose answer did not arrive, if it may be carried out twice.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -70,7 +70,7 @@ impl Database {
     /// The rows of a query.
     pub(super) async fn read<R>(self: &Arc<Self>, statement: Statement) -> Result<Vec<R>, Failure>
     where
-        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
+        R: Send + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
     {
         let this = Arc::clone(self);
         on_a_task(async move { this.rows(&statement).await }).await
@@ -97,7 +97,7 @@ impl Database {
 
     async fn rows<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
     where
-        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
+        R: Send + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
     {
         let mut attempts = ATTEMPTS_MAX;
         loop {
@@ -230,24 +230,23 @@ async fn on_a_task<T: Send + 'static>(
 }
 
 /// Carries a future to its end, or to the end of patience.
-async fn within<T>(
-    patience: Duration,
-    future: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, Failure> {
-    match timeout(patience, future).await {
+async fn in_time<T>(future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Failure> {
+    match timeout(PATIENCE, future).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(Failure::Late(patience.as_secs())),
+        Err(_) => Err(Failure::Late(PATIENCE.as_secs())),
     }
 }
 
 macro_rules! engine {
     ($module:ident, $database:ident, $begin:literal, $refusal:expr) => {
         mod $module {
+            use futures::TryStreamExt;
+            use sqlx::query::Query;
             use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow};
             use tokio::sync::SemaphorePermit;
             use tokio::time::timeout;
 
-            use super::{Arg, CONNECT, Failure, Pool, STATEMENT, Statement, within, $database};
+            use super::{Arg, CONNECT, Failure, Pool, Statement, in_time, $database};
 
             type Live = <$database as sqlx::Database>::Connection;
             type Options = <Live as Connection>::Options;
@@ -259,20 +258,10 @@ macro_rules! engine {
             impl Pool<$database> {
                 pub(super) async fn read<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
                 where
-                    R: Send + Unpin + for<'r> FromRow<'r, Row> + 'static,
+                    R: Send + for<'r> FromRow<'r, Row>,
                 {
                     let mut lease = self.lease(None).await?;
-                    let sql = AssertSqlSafe(statement.sql.clone());
-                    let mut query = sqlx::query_as::<$database, R>(sql);
-                    for arg in &statement.args {
-                        query = match arg {
-                            Arg::Text(text) => query.bind(text.as_str()),
-                            Arg::Int(number) => query.bind(*number),
-                            Arg::Bytes(bytes) => query.bind(&bytes[..]),
-                        };
-                    }
-                    let rows =
-                        self.checked(within(STATEMENT, query.fetch_all(&mut lease.0)).await)?;
+                    let rows = self.checked(lease.read(statement).await)?;
                     self.give_back(lease);
                     Ok(rows)
                 }
@@ -326,7 +315,30 @@ macro_rules! engine {
                 }
             }
 
+            fn bound(
+                statement: &Statement,
+            ) -> Query<'_, $database, <$database as sqlx::Database>::Arguments> {
+                let query = sqlx::query(AssertSqlSafe(statement.sql.clone()));
+                statement.args.iter().fold(query, |query, arg| match arg {
+                    Arg::Text(text) => query.bind(text.as_str()),
+                    Arg::Int(number) => query.bind(*number),
+                    Arg::Bytes(bytes) => query.bind(&bytes[..]),
+                })
+            }
+
             impl Lease<'_> {
+                async fn read<R>(&mut self, statement: &Statement) -> Result<Vec<R>, Failure>
+                where
+                    R: Send + for<'r> FromRow<'r, Row>,
+                {
+                    let mut answer = bound(statement).fetch(&mut self.0);
+                    let mut rows = Vec::new();
+                    while let Some(row) = in_time(answer.try_next()).await? {
+                        rows.push(R::from_row(&row)?);
+                    }
+                    Ok(rows)
+                }
+
                 pub(super) async fn write(
                     &mut self,
                     statements: &[Statement],
@@ -352,22 +364,13 @@ macro_rules! engine {
                 }
 
                 async fn execute(&mut self, statement: &Statement) -> Result<u64, Failure> {
-                    let sql = AssertSqlSafe(statement.sql.clone());
-                    let mut query = sqlx::query::<$database>(sql);
-                    for arg in &statement.args {
-                        query = match arg {
-                            Arg::Text(text) => query.bind(text.as_str()),
-                            Arg::Int(number) => query.bind(*number),
-                            Arg::Bytes(bytes) => query.bind(&bytes[..]),
-                        };
-                    }
-                    let done = within(STATEMENT, query.execute(&mut self.0)).await?;
+                    let done = in_time(bound(statement).execute(&mut self.0)).await?;
                     Ok(done.rows_affected())
                 }
 
                 async fn tell(&mut self, sql: &'static str) -> Result<(), Failure> {
                     let done = sqlx::raw_sql(sql).execute(&mut self.0);
-                    within(STATEMENT, done).await.map(|_| ())
+                    in_time(done).await.map(|_| ())
                 }
             }
         }
