@@ -18,12 +18,14 @@ use sqlx::{Connection, FromRow, Postgres, Sqlite};
 use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 
 /// Connections of one store.
 const CONNECTIONS_MAX: usize = 8;
+/// How long a connection may rest: whatever lies between may have forgotten it, and say nothing.
+const REST_MAX: Duration = Duration::from_mins(1);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long each row of an answer may take, and an answer without rows.
@@ -190,10 +192,10 @@ impl Database {
     }
 }
 
-/// Connections that are at rest, and the right to have some at work.
+/// Connections that are at rest, since when, and the right to have some at work.
 pub(super) struct Pool<DB: sqlx::Database> {
     options: <DB::Connection as Connection>::Options,
-    idle: Mutex<Vec<DB::Connection>>,
+    idle: Mutex<Vec<(Instant, DB::Connection)>>,
     permits: Semaphore,
 }
 
@@ -206,8 +208,15 @@ impl<DB: sqlx::Database> Pool<DB> {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<DB::Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, DB::Connection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that has not rested for long; the others are closed.
+    fn rested(&self) -> Option<DB::Connection> {
+        let mut idle = self.idle();
+        idle.retain(|(since, _)| since.elapsed() < REST_MAX);
+        idle.pop().map(|(_, connection)| connection)
     }
 }
 
@@ -244,7 +253,7 @@ macro_rules! engine {
             use sqlx::query::Query;
             use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow};
             use tokio::sync::SemaphorePermit;
-            use tokio::time::timeout;
+            use tokio::time::{Instant, timeout};
 
             use super::{Arg, CONNECT, Failure, Pool, Statement, in_time, $database};
 
@@ -281,7 +290,7 @@ macro_rules! engine {
                     let permit = self.permits.acquire().await;
                     let permit = permit.expect("the semaphore is never closed");
                     let idle = match options {
-                        None => self.idle().pop(),
+                        None => self.rested(),
                         Some(_) => None,
                     };
                     if let Some(connection) = idle {
@@ -302,7 +311,7 @@ macro_rules! engine {
 
                 pub(super) fn give_back(&self, lease: Lease<'_>) {
                     let Lease(connection, permit) = lease;
-                    self.idle().push(connection);
+                    self.idle().push((Instant::now(), connection));
                     drop(permit);
                 }
 
@@ -382,3 +391,28 @@ engine!(postgres, Postgres, "BEGIN", |error| {
 });
 // Whoever reads first and writes later would lose to a writer in between.
 engine!(sqlite, Sqlite, "BEGIN IMMEDIATE", Failure::from);
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    /// Connections rested for as long as the store was open. Where a firewall had forgotten one, the next
+    /// statement waited for a minute.
+    #[tokio::test]
+    async fn a_connection_that_rested_for_long_is_not_used_again() {
+        let pool = Pool::<Sqlite>::new(SqliteConnectOptions::new());
+        let statement = |sql: &str| Statement::new(sql.to_owned(), Vec::new());
+        pool.write(&[statement("CREATE TEMP TABLE mark (x)")])
+            .await
+            .unwrap();
+        let is_marked = async || {
+            let found = pool.read::<(i64,)>(&statement("SELECT x FROM mark")).await;
+            !matches!(found, Err(Failure::Absent))
+        };
+        assert!(is_marked().await);
+        pool.idle()[0].0 -= REST_MAX;
+        assert!(!is_marked().await);
+    }
+}
