@@ -7,7 +7,7 @@
 //! stream may rest while it holds one.
 
 use std::panic::resume_unwind;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -106,8 +106,10 @@ impl Database {
             attempts -= 1;
             let rows = match &self.engine {
                 Engine::Postgres(pool) => pool.read(statement).await,
-                Engine::Sqlite(pool, _) if self.file_exists()? => pool.read(statement).await,
-                Engine::Sqlite(..) => Err(Failure::Absent),
+                Engine::Sqlite(pool, path) => {
+                    pool.is_there(path)?;
+                    pool.read(statement).await
+                }
             };
             match rows {
                 Err(Failure::Broken(_) | Failure::Overtaken(_)) if attempts > 0 => {}
@@ -122,8 +124,10 @@ impl Database {
             attempts -= 1;
             let changed = match &self.engine {
                 Engine::Postgres(pool) => pool.write(statements).await,
-                Engine::Sqlite(pool, _) if self.file_exists()? => pool.write(statements).await,
-                Engine::Sqlite(..) => Err(Failure::Absent),
+                Engine::Sqlite(pool, path) => {
+                    pool.is_there(path)?;
+                    pool.write(statements).await
+                }
             };
             match changed {
                 Err(Failure::Broken(_)) if repeatable && attempts > 0 => {}
@@ -181,15 +185,6 @@ impl Database {
             Engine::Sqlite(..) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         }
     }
-
-    fn file_exists(&self) -> Result<bool, Failure> {
-        match &self.engine {
-            Engine::Postgres(_) => Ok(true),
-            Engine::Sqlite(_, path) => path
-                .try_exists()
-                .map_err(|error| Failure::Connect(error.to_string())),
-        }
-    }
 }
 
 /// Connections that are at rest, since when, and the right to have some at work.
@@ -217,6 +212,20 @@ impl<DB: sqlx::Database> Pool<DB> {
         let mut idle = self.idle();
         idle.retain(|(since, _)| since.elapsed() < REST_MAX);
         idle.pop().map(|(_, connection)| connection)
+    }
+}
+
+impl Pool<Sqlite> {
+    /// Whether there is a file; of one that was removed, connections at rest would go on with what is left.
+    fn is_there(&self, path: &Path) -> Result<(), Failure> {
+        match path.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.idle().clear();
+                Err(Failure::Absent)
+            }
+            Err(error) => Err(Failure::Connect(error.to_string())),
+        }
     }
 }
 

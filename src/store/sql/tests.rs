@@ -385,6 +385,28 @@ async fn stores_of_one_file_do_not_meet() {
     assert!(one.is_same(&open(&format!("{address}?table=datomfusion"))));
 }
 
+/// Connections at rest went on with the file that was no longer there, so that one value was read from the old
+/// file and the next from the new one.
+#[tokio::test]
+async fn a_file_that_is_removed_takes_its_connections_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let address = sqlite(&root.path().join("x.db"));
+    let store = open(&address);
+    let branch = BranchName::default();
+    let first = store.cas_head(&branch, None, "first".into()).await;
+    assert!(matches!(first, CasOutcome::Swapped(_)), "{first:?}");
+    for file in std::fs::read_dir(root.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert_eq!(store.head(&branch).await.unwrap(), None);
+    let second = open(&address)
+        .cas_head(&branch, None, "second".into())
+        .await;
+    assert!(matches!(second, CasOutcome::Swapped(_)), "{second:?}");
+    let (head, _) = store.head(&branch).await.unwrap().unwrap();
+    assert_eq!(head, "second");
+}
+
 /// Two stores of one location were taken for one, and a branch that was moved to a value of the other was lost.
 #[test]
 fn what_a_location_leaves_out_tells_stores_apart() {
