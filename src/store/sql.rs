@@ -110,11 +110,7 @@ impl SqlStore {
         super::failure(&self.0.location, failure)
     }
 
-    async fn listed(
-        &self,
-        prefix: Option<&Key>,
-        after: Option<&Key>,
-    ) -> object_store::Result<Vec<ObjectMeta>> {
+    async fn listed(&self, prefix: Option<&Key>) -> object_store::Result<Vec<ObjectMeta>> {
         let below = prefix.filter(|prefix| !prefix.as_ref().is_empty());
         // `0` comes after `/`, and nothing between them.
         let (from, to) = match below {
@@ -122,10 +118,8 @@ impl SqlStore {
             None => (String::new(), LAST.to_owned()),
         };
         let sql = "SELECT key, size, modified FROM TABLE \
-                   WHERE key >= $1 AND key < $2 AND key > $3 AND piece = 0 ORDER BY key";
-        let after = after.map_or("", AsRef::as_ref).to_owned();
-        let args = vec![Arg::Text(from), Arg::Text(to), Arg::Text(after)];
-        let statement = Statement::new(self.sql(sql), args);
+                   WHERE key >= $1 AND key < $2 AND piece = 0 ORDER BY key";
+        let statement = Statement::new(self.sql(sql), vec![Arg::Text(from), Arg::Text(to)]);
         match self.0.read::<(String, i64, i64)>(statement).await {
             Ok(rows) => rows
                 .into_iter()
@@ -134,19 +128,6 @@ impl SqlStore {
             Err(Failure::Absent) => Ok(Vec::new()),
             Err(failure) => Err(failure.of("the listing")),
         }
-    }
-
-    fn list_stream(
-        &self,
-        prefix: Option<&Key>,
-        after: Option<&Key>,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let (this, prefix, after) = (self.clone(), prefix.cloned(), after.cloned());
-        let listing = async move {
-            let found = this.listed(prefix.as_ref(), after.as_ref()).await?;
-            Ok::<_, object_store::Error>(stream::iter(found.into_iter().map(Ok)))
-        };
-        stream::once(listing).try_flatten().boxed()
     }
 }
 
@@ -261,15 +242,12 @@ impl ObjectStore for SqlStore {
     }
 
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_stream(prefix, None)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Key>,
-        offset: &Key,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_stream(prefix, Some(offset))
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        let listing = async move {
+            let found = this.listed(prefix.as_ref()).await?;
+            Ok::<_, object_store::Error>(stream::iter(found.into_iter().map(Ok)))
+        };
+        stream::once(listing).try_flatten().boxed()
     }
 
     fn delete_stream(
@@ -440,9 +418,11 @@ impl HeadStore for SqlStore {
 
     async fn list(&self) -> Result<Vec<BranchName>> {
         let below = Key::from(layout::HEADS);
-        let found = self.listed(Some(&below), None).await;
+        let found = self
+            .listed(Some(&below))
+            .await
+            .map_err(|error| super::failure(&self.0.location, super::failure::requested(error)))?;
         Ok(found
-            .map_err(|error| super::failure(&self.0.location, error))?
             .iter()
             .filter_map(|meta| layout::branch_at(&Key::ROOT, &meta.location))
             .collect())
