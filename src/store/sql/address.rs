@@ -15,6 +15,7 @@ use url::{Host, Url, form_urlencoded};
 use super::SqlStore;
 use super::engine::{Database, Engine, Pool};
 use crate::error::{Error, Result};
+use crate::store::url::{malformed, unescape};
 use crate::store::{Identity, Store};
 
 /// The table of a store whose address names none.
@@ -29,8 +30,7 @@ const BUSY: Duration = Duration::from_secs(30);
 /// A table of PostgreSQL. Host, port, user and password may come from the environment (`PGHOST`,
 /// `PGPASSWORD` and so on) and the password file.
 pub(in crate::store) fn open_postgres(address: &str) -> Result<Store> {
-    let mut url = Url::parse(address)
-        .map_err(|error| Error::invalid(format!("the address is not a URL: {error}")))?;
+    let mut url = Url::parse(address).map_err(malformed)?;
     if url.fragment().is_some() {
         return Err(Error::invalid(
             "the address has a # too many: write %23 where it is part of a password or a name",
@@ -104,7 +104,7 @@ pub(in crate::store) fn open_sqlite(rest: &str) -> Result<Store> {
             ));
         }
     };
-    let path = crate::store::url::unescape(&path.replace("%3F", "?"));
+    let path = unescape(&path.replace("%3F", "?"));
     // A later change of the working directory must not move the store.
     let path = std::path::absolute(Path::new(&path))
         .map_err(|error| Error::invalid(format!("{path}: {error}")))?;
