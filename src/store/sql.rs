@@ -40,6 +40,7 @@ use object_store::{
 
 use self::engine::{Arg, Database, Statement};
 use self::failure::Failure;
+use super::failure::unsupported;
 use super::head::{self, CasOutcome, HEAD_BYTES_MAX, HeadStore, HeadVersion};
 use super::layout;
 use crate::error::{Error, Result};
@@ -155,7 +156,7 @@ impl ObjectStore for SqlStore {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         if options.mode != PutMode::Create || !options.attributes.is_empty() {
-            return unsupported("put other than `PutMode::Create`");
+            return unsupported("SqlStore", "put other than `PutMode::Create`");
         }
         let body = Bytes::from(payload);
         let pieces = pieces(&body);
@@ -278,23 +279,16 @@ impl ObjectStore for SqlStore {
         _: &Key,
         _: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        unsupported("multipart upload")
+        unsupported("SqlStore", "multipart upload")
     }
 
     async fn list_with_delimiter(&self, _: Option<&Key>) -> object_store::Result<ListResult> {
-        unsupported("list with delimiter")
+        unsupported("SqlStore", "list with delimiter")
     }
 
     async fn copy_opts(&self, _: &Key, _: &Key, _: CopyOptions) -> object_store::Result<()> {
-        unsupported("copy")
+        unsupported("SqlStore", "copy")
     }
-}
-
-fn unsupported<T>(operation: &'static str) -> object_store::Result<T> {
-    Err(object_store::Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "SqlStore".into(),
-    })
 }
 
 /// The pieces of a body and their numbers; at least one.
