@@ -64,6 +64,15 @@ pub(super) fn built(error: object_store::Error) -> StoreFailure {
     Box::new(Said(said))
 }
 
+/// What object stores can do, and a [`Store`](super::Store) never asks for.
+#[allow(dead_code, reason = "features say which kinds of store use it")]
+pub(super) fn unsupported<T>(implementer: &str, operation: &str) -> object_store::Result<T> {
+    Err(object_store::Error::NotImplemented {
+        operation: operation.to_owned(),
+        implementer: implementer.to_owned(),
+    })
+}
+
 /// Whether a server says that what is missing is the bucket and not an object in it.
 pub(super) fn names_no_bucket(source: &(dyn StdError + 'static)) -> bool {
     let text = source.to_string();

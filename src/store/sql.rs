@@ -40,6 +40,7 @@ use object_store::{
 
 use self::engine::{Arg, Database, Statement};
 use self::failure::Failure;
+use super::failure::unsupported;
 use super::head::{self, CasOutcome, HEAD_BYTES_MAX, HeadStore, HeadVersion};
 use super::layout;
 use crate::error::{Error, Result};
@@ -73,8 +74,9 @@ impl SqlStore {
     }
 
     /// Writes what may find no table, and makes it then.
-    async fn write(&self, statements: &[Statement], repeatable: bool) -> Result<u64, Failure> {
-        match self.0.write(statements, repeatable).await {
+    async fn write(&self, statements: Vec<Statement>, repeatable: bool) -> Result<u64, Failure> {
+        let statements: Arc<[Statement]> = statements.into();
+        match self.0.write(Arc::clone(&statements), repeatable).await {
             Err(Failure::Absent) => {
                 self.0.create().await?;
                 self.0.write(statements, repeatable).await
@@ -109,11 +111,7 @@ impl SqlStore {
         super::failure(&self.0.location, failure)
     }
 
-    async fn listed(
-        &self,
-        prefix: Option<&Key>,
-        after: Option<&Key>,
-    ) -> object_store::Result<Vec<ObjectMeta>> {
+    async fn listed(&self, prefix: Option<&Key>) -> object_store::Result<Vec<ObjectMeta>> {
         let below = prefix.filter(|prefix| !prefix.as_ref().is_empty());
         // `0` comes after `/`, and nothing between them.
         let (from, to) = match below {
@@ -121,11 +119,9 @@ impl SqlStore {
             None => (String::new(), LAST.to_owned()),
         };
         let sql = "SELECT key, size, modified FROM TABLE \
-                   WHERE key >= $1 AND key < $2 AND key > $3 AND piece = 0 ORDER BY key";
-        let after = after.map_or("", AsRef::as_ref).to_owned();
-        let args = vec![Arg::Text(from), Arg::Text(to), Arg::Text(after)];
-        let statement = Statement::new(self.sql(sql), args);
-        match self.0.read::<(String, i64, i64)>(&statement).await {
+                   WHERE key >= $1 AND key < $2 AND piece = 0 ORDER BY key";
+        let statement = Statement::new(self.sql(sql), vec![Arg::Text(from), Arg::Text(to)]);
+        match self.0.read::<(String, i64, i64)>(statement).await {
             Ok(rows) => rows
                 .into_iter()
                 .map(|(key, size, modified)| Ok(object_meta(Key::parse(key)?, size, modified)))
@@ -133,19 +129,6 @@ impl SqlStore {
             Err(Failure::Absent) => Ok(Vec::new()),
             Err(failure) => Err(failure.of("the listing")),
         }
-    }
-
-    fn list_stream(
-        &self,
-        prefix: Option<&Key>,
-        after: Option<&Key>,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        let (this, prefix, after) = (self.clone(), prefix.cloned(), after.cloned());
-        let listing = async move {
-            let found = this.listed(prefix.as_ref(), after.as_ref()).await?;
-            Ok::<_, object_store::Error>(stream::iter(found.into_iter().map(Ok)))
-        };
-        stream::once(listing).try_flatten().boxed()
     }
 }
 
@@ -173,17 +156,17 @@ impl ObjectStore for SqlStore {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         if options.mode != PutMode::Create || !options.attributes.is_empty() {
-            return unsupported("put other than `PutMode::Create`");
+            return unsupported("SqlStore", "put other than `PutMode::Create`");
         }
         let body = Bytes::from(payload);
         let pieces = pieces(&body);
         // The first piece alone decides whether the key is free.
         let (first, rest) = pieces.split_at(1);
-        let statements: Vec<_> = std::iter::once(first)
+        let statements = std::iter::once(first)
             .chain(rest.chunks(PIECES_MAX))
             .map(|pieces| self.insert(key.as_ref(), body.len() as u64, "", pieces))
             .collect();
-        match self.write(&statements, true).await {
+        match self.write(statements, true).await {
             Ok(0) => Err(object_store::Error::AlreadyExists {
                 path: key.to_string(),
                 source: "the table has this key".into(),
@@ -222,7 +205,7 @@ impl ObjectStore for SqlStore {
              WHERE m.key = $1 AND m.piece = 0 ORDER BY p.piece"
         );
         let statement = Statement::new(self.sql(&sql), args);
-        let rows: Vec<PieceRow> = match self.0.read(&statement).await {
+        let rows: Vec<PieceRow> = match self.0.read(statement).await {
             Err(Failure::Absent) => Vec::new(),
             rows => rows.map_err(|failure| failure.of(key))?,
         };
@@ -260,15 +243,12 @@ impl ObjectStore for SqlStore {
     }
 
     fn list(&self, prefix: Option<&Key>) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_stream(prefix, None)
-    }
-
-    fn list_with_offset(
-        &self,
-        prefix: Option<&Key>,
-        offset: &Key,
-    ) -> BoxStream<'static, object_store::Result<ObjectMeta>> {
-        self.list_stream(prefix, Some(offset))
+        let (this, prefix) = (self.clone(), prefix.cloned());
+        let listing = async move {
+            let found = this.listed(prefix.as_ref()).await?;
+            Ok::<_, object_store::Error>(stream::iter(found.into_iter().map(Ok)))
+        };
+        stream::once(listing).try_flatten().boxed()
     }
 
     fn delete_stream(
@@ -281,7 +261,7 @@ impl ObjectStore for SqlStore {
             async move {
                 let sql = this.sql("DELETE FROM TABLE WHERE key = $1");
                 let statement = Statement::new(sql, vec![Arg::Text(key.to_string())]);
-                match this.0.write(&[statement], true).await {
+                match this.0.write([statement].into(), true).await {
                     Ok(0) | Err(Failure::Absent) => Err(object_store::Error::NotFound {
                         path: key.to_string(),
                         source: "the table has no such key".into(),
@@ -299,23 +279,16 @@ impl ObjectStore for SqlStore {
         _: &Key,
         _: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        unsupported("multipart upload")
+        unsupported("SqlStore", "multipart upload")
     }
 
     async fn list_with_delimiter(&self, _: Option<&Key>) -> object_store::Result<ListResult> {
-        unsupported("list with delimiter")
+        unsupported("SqlStore", "list with delimiter")
     }
 
     async fn copy_opts(&self, _: &Key, _: &Key, _: CopyOptions) -> object_store::Result<()> {
-        unsupported("copy")
+        unsupported("SqlStore", "copy")
     }
-}
-
-fn unsupported<T>(operation: &'static str) -> object_store::Result<T> {
-    Err(object_store::Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "SqlStore".into(),
-    })
 }
 
 /// The pieces of a body and their numbers; at least one.
@@ -381,7 +354,7 @@ impl HeadStore for SqlStore {
             Arg::Int(signed(HEAD_BYTES_MAX as u64)),
         ];
         let statement = Statement::new(self.sql(sql), args);
-        let rows: Vec<(String, Option<Vec<u8>>)> = match self.0.read(&statement).await {
+        let rows: Vec<(String, Option<Vec<u8>>)> = match self.0.read(statement).await {
             Err(Failure::Absent) => Vec::new(),
             rows => rows.map_err(|failure| self.failure(failure))?,
         };
@@ -404,7 +377,7 @@ impl HeadStore for SqlStore {
         let done = match expected {
             None => {
                 let insert = self.insert(&key, size, next.tag(), &[(0, body)]);
-                self.write(&[insert], false).await
+                self.write(vec![insert], false).await
             }
             Some(expected) => {
                 let sql = format!(
@@ -421,7 +394,7 @@ impl HeadStore for SqlStore {
                 ];
                 let update = Statement::new(self.sql(&sql), args);
                 // Where there is no table, there is no head that could be swapped.
-                match self.0.write(&[update], false).await {
+                match self.0.write([update].into(), false).await {
                     Err(Failure::Absent) => Ok(0),
                     done => done,
                 }
@@ -439,9 +412,11 @@ impl HeadStore for SqlStore {
 
     async fn list(&self) -> Result<Vec<BranchName>> {
         let below = Key::from(layout::HEADS);
-        let found = self.listed(Some(&below), None).await;
+        let found = self
+            .listed(Some(&below))
+            .await
+            .map_err(|error| super::failure(&self.0.location, super::failure::requested(error)))?;
         Ok(found
-            .map_err(|error| super::failure(&self.0.location, error))?
             .iter()
             .filter_map(|meta| layout::branch_at(&Key::ROOT, &meta.location))
             .collect())

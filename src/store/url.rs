@@ -17,24 +17,29 @@ use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use object_store::ObjectStore;
 use object_store::memory::InMemory;
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
 use url::Url;
 
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure", feature = "http"))]
-use super::failure;
-use super::{HeadStore, MemoryHeads, Store};
+use super::{HeadStore, Identity, MemoryHeads, Store};
 use crate::error::{Error, Result};
+
+#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
+mod cloud;
 
 /// What can be opened, for messages.
 const KNOWN: &str = "a path, memory:, file:///path, s3://bucket/prefix, gs://bucket/prefix, \
                      az://container/prefix, postgres://user@host/database, sqlite:path, http://… or \
                      https://… (read-only), ws://host:port/name";
+
+/// The feature that each scheme needs; what has none is a path.
+const NEEDS: [(&[&str], &str); 7] = [
+    (&["", "file"], "fs"),
+    (&["s3", "s3a"], "aws"),
+    (&["gs"], "gcp"),
+    (&["az"], "azure"),
+    (&["postgres", "postgresql", "sqlite"], "sql-store"),
+    (&["http", "https"], "http"),
+    (&["ws"], "ws"),
+];
 
 impl Store {
     /// Opens the store at an address, without asking it anything yet.
@@ -57,28 +62,50 @@ impl Store {
     /// [`Error::Invalid`] if the address is malformed, of an unknown kind, or of a kind that this build
     /// leaves out.
     pub fn open_url(address: &str) -> Result<Self> {
-        let Some((scheme, rest)) = split_scheme(address) else {
-            return open_path(address);
-        };
+        let (scheme, rest) = split_scheme(address).unwrap_or_default();
         match scheme.as_str() {
             "memory" => Ok(open_memory(&unescape(rest))),
+            #[cfg(feature = "fs")]
+            "" => open_path(address),
+            #[cfg(feature = "fs")]
             "file" => open_file_url(address),
-            "s3" | "s3a" => open_s3(address),
-            "gs" => open_gcs(address),
-            "az" => open_azure(address),
-            "postgres" | "postgresql" => open_postgres(address),
-            "sqlite" => open_sqlite(rest),
+            #[cfg(feature = "aws")]
+            "s3" | "s3a" => cloud::open_s3(address),
+            #[cfg(feature = "gcp")]
+            "gs" => cloud::open_gcs(address),
+            #[cfg(feature = "azure")]
+            "az" => cloud::open_azure(address),
+            #[cfg(feature = "sql-store")]
+            "postgres" | "postgresql" => super::sql::open_postgres(address),
+            #[cfg(feature = "sql-store")]
+            "sqlite" => super::sql::open_sqlite(rest),
+            #[cfg(feature = "http")]
             "http" | "https" => open_http(address),
+            #[cfg(feature = "ws")]
             "ws" => open_ws(address),
             "wss" => Err(Error::invalid(
                 "sync speaks no TLS itself: let a proxy or a tunnel of this machine do so, and use ws:",
             )),
-            _ => Err(Error::invalid(format!(
-                "no store has addresses that begin with {scheme}: — there are {KNOWN}; \
-                 a path with a colon begins with ./"
-            ))),
+            _ => Err(unopened(&scheme)),
         }
     }
+}
+
+/// Why there is no store at addresses of this scheme.
+fn unopened(scheme: &str) -> Error {
+    let needs = NEEDS.iter().find(|(schemes, _)| schemes.contains(&scheme));
+    Error::invalid(match (needs, scheme) {
+        (Some((_, feature)), "") => {
+            format!("this build leaves out paths: it needs the feature `{feature}`")
+        }
+        (Some((_, feature)), _) => {
+            format!("this build leaves out {scheme}: addresses: it needs the feature `{feature}`")
+        }
+        (None, _) => format!(
+            "no store has addresses that begin with {scheme}: — there are {KNOWN}; \
+             a path with a colon begins with ./"
+        ),
+    })
 }
 
 /// The scheme in lower case and the rest. One letter is no scheme but a drive of Windows.
@@ -113,7 +140,7 @@ fn open_memory(name: &str) -> Store {
         .entry(name.to_owned())
         .or_insert_with(|| (Arc::new(InMemory::new()), Arc::<MemoryHeads>::default()));
     let location = format!("memory:{name}");
-    let identity = super::Identity::address("memory", name.as_bytes());
+    let identity = Identity::address("memory", name.as_bytes());
     Store::new(Arc::clone(objects), Arc::clone(heads), location).with_identity(identity)
 }
 
@@ -129,113 +156,21 @@ fn open_path(path: &str) -> Result<Store> {
 
 #[cfg(feature = "fs")]
 fn open_file_url(address: &str) -> Result<Store> {
-    let url = ::url::Url::parse(address).map_err(malformed)?;
+    let url = Url::parse(address).map_err(malformed)?;
     if url.query().is_some() || url.fragment().is_some() {
         return Err(Error::invalid(
             "a file URL has no ? and no #; write %3F and %23",
         ));
     }
+    let slashes = address.get(..7);
     match url.to_file_path() {
-        Ok(path) if address[..7].eq_ignore_ascii_case("file://") => Store::file(&path),
+        Ok(path) if slashes.is_some_and(|start| start.eq_ignore_ascii_case("file://")) => {
+            Store::file(&path)
+        }
         _ => Err(Error::invalid(
             "a file URL is file:///path, with three slashes",
         )),
     }
-}
-
-#[cfg(not(feature = "fs"))]
-fn open_path(_: &str) -> Result<Store> {
-    Err(left_out("paths", "fs"))
-}
-
-#[cfg(not(feature = "fs"))]
-fn open_file_url(_: &str) -> Result<Store> {
-    Err(left_out("file: addresses", "fs"))
-}
-
-#[cfg(feature = "aws")]
-fn open_s3(address: &str) -> Result<Store> {
-    use object_store::ClientConfigKey;
-    use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey as Key};
-
-    let url = parse(address)?;
-    let builder = AmazonS3Builder::from_env().with_retry(retries());
-    let builder =
-        with_options(builder, &url, AmazonS3Builder::with_config)?.with_bucket_name(host(&url)?);
-    let config = |key: Key| builder.get_config_value(&key);
-    let allows_http = config(Key::Client(ClientConfigKey::AllowHttp));
-    for key in [Key::Endpoint, Key::S3Endpoint] {
-        check_endpoint(config(key), allows_http.as_deref())?;
-    }
-    for key in [
-        Key::MetadataEndpoint,
-        Key::StsEndpoint,
-        Key::ContainerCredentialsFullUri,
-    ] {
-        check_endpoint(config(key), None)?;
-    }
-    let builder = builder.build();
-    from_cloud(&url, builder)
-}
-
-#[cfg(not(feature = "aws"))]
-fn open_s3(_: &str) -> Result<Store> {
-    Err(left_out("s3: addresses", "aws"))
-}
-
-#[cfg(feature = "gcp")]
-fn open_gcs(address: &str) -> Result<Store> {
-    use object_store::ClientConfigKey;
-    use object_store::gcp::{GoogleCloudStorageBuilder, GoogleConfigKey as Key};
-
-    let url = parse(address)?;
-    let builder = GoogleCloudStorageBuilder::from_env().with_retry(retries());
-    let builder = with_options(builder, &url, GoogleCloudStorageBuilder::with_config)?
-        .with_bucket_name(host(&url)?);
-    let allows_http = builder.get_config_value(&Key::Client(ClientConfigKey::AllowHttp));
-    let endpoint = builder.get_config_value(&Key::BaseUrl);
-    check_endpoint(endpoint, allows_http.as_deref())?;
-    let builder = builder.build();
-    from_cloud(&url, builder)
-}
-
-#[cfg(not(feature = "gcp"))]
-fn open_gcs(_: &str) -> Result<Store> {
-    Err(left_out("gs: addresses", "gcp"))
-}
-
-#[cfg(feature = "azure")]
-fn open_azure(address: &str) -> Result<Store> {
-    use object_store::ClientConfigKey;
-    use object_store::azure::{AzureConfigKey as Key, MicrosoftAzureBuilder};
-
-    let url = parse(address)?;
-    let builder = MicrosoftAzureBuilder::from_env().with_retry(retries());
-    let builder = with_options(builder, &url, MicrosoftAzureBuilder::with_config)?
-        .with_container_name(host(&url)?);
-    let allows_http = builder.get_config_value(&Key::Client(ClientConfigKey::AllowHttp));
-    let endpoint = builder.get_config_value(&Key::Endpoint);
-    check_endpoint(endpoint, allows_http.as_deref())?;
-    let builder = builder.build();
-    from_cloud(&url, builder)
-}
-
-#[cfg(not(feature = "azure"))]
-fn open_azure(_: &str) -> Result<Store> {
-    Err(left_out("az: addresses", "azure"))
-}
-
-#[cfg(feature = "sql-store")]
-use super::sql::{open_postgres, open_sqlite};
-
-#[cfg(not(feature = "sql-store"))]
-fn open_postgres(_: &str) -> Result<Store> {
-    Err(left_out("postgres: addresses", "sql-store"))
-}
-
-#[cfg(not(feature = "sql-store"))]
-fn open_sqlite(_: &str) -> Result<Store> {
-    Err(left_out("sqlite: addresses", "sql-store"))
 }
 
 #[cfg(feature = "http")]
@@ -244,23 +179,17 @@ fn open_http(address: &str) -> Result<Store> {
     use object_store::http::HttpBuilder;
     use object_store::path::Path;
 
-    use super::{Access, ObjectHeads};
+    use super::{Access, ObjectHeads, failure};
 
-    let url = parse(address)?;
-    host(&url)?;
-    if url.query().is_some() {
-        return Err(Error::invalid(
-            "the http address of a store has no options: leave out the ?",
-        ));
-    }
+    let address = Address::parse(address)?.without_options()?;
     // `HttpStore` appends to the path, and would double a slash at its end.
-    let base = url.as_str().trim_end_matches('/').to_owned();
+    let base = address.0.as_str().trim_end_matches('/').to_owned();
     let http = HttpBuilder::new()
         .with_url(base)
         .with_retry(retries())
         .with_client_options(ClientOptions::new().with_allow_http(true))
         .build();
-    let location = location(&url);
+    let location = address.location();
     let objects: Arc<dyn ObjectStore> =
         Arc::new(http.map_err(|error| failure(&location, failure::built(error)))?);
     let heads = ObjectHeads::new(Arc::clone(&objects), Path::ROOT, location.clone());
@@ -271,177 +200,86 @@ fn open_http(address: &str) -> Result<Store> {
         location,
         Access::ReadByName,
     );
-    Ok(store.with_identity(identity(&url)))
-}
-
-#[cfg(not(feature = "http"))]
-fn open_http(_: &str) -> Result<Store> {
-    Err(left_out("http: addresses", "http"))
+    Ok(store.with_identity(address.identity()))
 }
 
 #[cfg(feature = "ws")]
 fn open_ws(address: &str) -> Result<Store> {
-    let url = parse(address)?;
-    host(&url)?;
-    if url.query().is_some() {
-        return Err(Error::invalid(
-            "a ws: address has no options: leave out the ?",
-        ));
+    let address = Address::parse(address)?.without_options()?;
+    let store = super::ws::open(&address.0, address.location())?;
+    Ok(store.with_identity(address.identity()))
+}
+
+/// An address that is a URL, without a user and a password.
+struct Address(Url);
+
+#[allow(dead_code, reason = "features say which kinds of store use it")]
+impl Address {
+    fn parse(address: &str) -> Result<Self> {
+        let url = Url::parse(address).map_err(malformed)?;
+        if has_credentials(&url) {
+            return Err(Error::invalid(
+                "an address holds no user and no password: credentials come from the environment",
+            ));
+        }
+        if url.fragment().is_some() {
+            return Err(Error::invalid("the path of a URL has no #; write %23"));
+        }
+        Ok(Self(url))
     }
-    Ok(super::ws::open(&url, location(&url))?.with_identity(identity(&url)))
-}
 
-#[cfg(not(feature = "ws"))]
-fn open_ws(_: &str) -> Result<Store> {
-    Err(left_out("ws: addresses", "ws"))
-}
-
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-fn from_cloud<T: ObjectStore>(url: &Url, built: Result<T, object_store::Error>) -> Result<Store> {
-    let location = location(url);
-    let prefix = object_store::path::Path::from_url_path(url.path())
-        .map_err(|error| Error::invalid(format!("the path of {location}: {error}")))?;
-    let objects = built.map_err(|error| failure(&location, failure::built(error)))?;
-    let store = Store::from_object_store(Arc::new(objects), prefix, location);
-    Ok(store.with_identity(identity(url)))
-}
-
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
-fn parse(address: &str) -> Result<Url> {
-    let url = Url::parse(address).map_err(malformed)?;
-    if has_credentials(&url) {
-        return Err(Error::invalid(
-            "an address holds no user and no password: credentials come from the environment",
-        ));
+    /// For what has a host and is told nothing else.
+    fn without_options(self) -> Result<Self> {
+        self.host()?;
+        if self.0.query().is_some() {
+            let scheme = self.0.scheme();
+            return Err(Error::invalid(format!(
+                "the {scheme}: address of a store has no options: leave out the ?"
+            )));
+        }
+        Ok(self)
     }
-    if url.fragment().is_some() {
-        return Err(Error::invalid("the path of a URL has no #; write %23"));
+
+    /// What follows the two slashes: a host, a bucket, a container.
+    fn host(&self) -> Result<&str> {
+        let host = self.0.host_str().filter(|host| !host.is_empty());
+        let scheme = self.0.scheme();
+        host.ok_or_else(|| {
+            Error::invalid(format!(
+                "{scheme}:// is followed by a name; there is {KNOWN}"
+            ))
+        })
     }
-    Ok(url)
+
+    /// The address without what may be secret.
+    fn location(&self) -> String {
+        let url = &self.0;
+        let host = url.host_str().unwrap_or_default();
+        let port = url
+            .port()
+            .map(|port| format!(":{port}"))
+            .unwrap_or_default();
+        format!(
+            "{}://{host}{port}{}",
+            url.scheme(),
+            url.path().trim_end_matches('/')
+        )
+    }
+
+    /// What tells the address from others: all of it.
+    fn identity(&self) -> Identity {
+        let options = self.0.query().unwrap_or_default();
+        let address = format!("{}?{options}", self.location());
+        Identity::address("url", address.as_bytes())
+    }
 }
 
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
 fn has_credentials(url: &Url) -> bool {
     !url.username().is_empty() || url.password().is_some()
 }
 
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
-fn host(url: &Url) -> Result<&str> {
-    let host = url.host_str().filter(|host| !host.is_empty());
-    let scheme = url.scheme();
-    host.ok_or_else(|| {
-        Error::invalid(format!(
-            "{scheme}:// is followed by a name; there is {KNOWN}"
-        ))
-    })
-}
-
-/// The address without what may be secret.
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
-fn location(url: &Url) -> String {
-    let host = url.host_str().unwrap_or_default();
-    let port = url
-        .port()
-        .map(|port| format!(":{port}"))
-        .unwrap_or_default();
-    format!(
-        "{}://{host}{port}{}",
-        url.scheme(),
-        url.path().trim_end_matches('/')
-    )
-}
-
-/// What tells the address from others: all of it.
-#[cfg(any(
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
-fn identity(url: &Url) -> super::Identity {
-    let address = format!("{}?{}", location(url), url.query().unwrap_or_default());
-    super::Identity::address("url", address.as_bytes())
-}
-
-/// Applies `?name=value&…`. A value is never printed: it may be a key.
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-fn with_options<B, K: std::str::FromStr>(
-    builder: B,
-    url: &Url,
-    with_config: impl Fn(B, K, String) -> B,
-) -> Result<B> {
-    url.query_pairs()
-        .try_fold(builder, |builder, (name, value)| {
-            // Without a value, what looks like a name may be a pasted key.
-            let shown = if value.is_empty() {
-                "without a value"
-            } else {
-                &name
-            };
-            let refused =
-                |reason| Error::invalid(format!("option {shown} of the address {reason}"));
-            let key = name.to_ascii_lowercase().parse();
-            let key = key.map_err(|_| refused("is not one of this kind of store"))?;
-            // Object stores print their endpoint when a request fails.
-            if Url::parse(&value).is_ok_and(|url| has_credentials(&url)) {
-                return Err(refused("holds a user or a password"));
-            }
-            Ok(with_config(builder, key, value.into_owned()))
-        })
-}
-
-/// Refuses an endpoint, of the address or of the environment, that no request can be sent to.
-///
-/// `object_store` panics on one that is no URL, and prints it whenever a request fails.
-#[cfg(any(feature = "aws", feature = "gcp", feature = "azure"))]
-fn check_endpoint(endpoint: Option<String>, allows_http: Option<&str>) -> Result<()> {
-    let Some(endpoint) = endpoint else {
-        return Ok(());
-    };
-    let url = Url::parse(&endpoint).ok();
-    let Some(url) = url.filter(|url| ["https", "http"].contains(&url.scheme())) else {
-        return Err(Error::invalid(
-            "an endpoint begins with https:// or http://, then the name of a host",
-        ));
-    };
-    if has_credentials(&url) || url.query().is_some() {
-        return Err(Error::invalid(
-            "an endpoint holds no user, no password and no ?: credentials have variables of their own",
-        ));
-    }
-    let refuses = |word: &str| ["0", "false", "off", "no", "n"].contains(&&*word.to_lowercase());
-    if url.scheme() == "http" && allows_http.is_some_and(refuses) {
-        return Err(Error::invalid(
-            "the endpoint is plain http, which anybody on the way can read; if that is meant, say \
-             allow_http=true",
-        ));
-    }
-    Ok(())
+pub(super) fn malformed(error: url::ParseError) -> Error {
+    Error::invalid(format!("the address is not a URL: {error}"))
 }
 
 /// Ten attempts in three minutes, the default, is longer than anybody waits at a terminal.
@@ -452,33 +290,6 @@ fn retries() -> object_store::RetryConfig {
         retry_timeout: std::time::Duration::from_mins(1),
         ..Default::default()
     }
-}
-
-#[cfg(any(
-    feature = "fs",
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "http",
-    feature = "ws"
-))]
-fn malformed(error: ::url::ParseError) -> Error {
-    Error::invalid(format!("the address is not a URL: {error}"))
-}
-
-#[cfg(not(all(
-    feature = "fs",
-    feature = "aws",
-    feature = "gcp",
-    feature = "azure",
-    feature = "sql-store",
-    feature = "http",
-    feature = "ws"
-)))]
-fn left_out(what: &str, feature: &str) -> Error {
-    Error::invalid(format!(
-        "this build leaves out {what}: it needs the feature `{feature}`"
-    ))
 }
 
 #[cfg(test)]
@@ -561,6 +372,9 @@ mod tests {
         }
         for address in [
             "",
+            "file:",
+            "file:/x",
+            "file:aé",
             "file:relative",
             "file://host/path",
             "file:///p?x=1",
@@ -664,6 +478,22 @@ mod tests {
         }
         // Without a cloud in the build, the name is not looked at.
         let _ = BranchName::default();
+    }
+
+    /// A token that was read from a file with the line end after it was a panic at the first request.
+    #[cfg(feature = "aws")]
+    #[test]
+    fn what_no_request_can_carry_is_refused() {
+        for name in ["access_key_id", "token", "region"] {
+            for wrong in ["%0A", "%0D%0A", "%09", "%7F", "é"] {
+                let options = format!("region=r&{name}=canary{wrong}");
+                let said = refusal(&format!("s3://bucket/prefix?{options}"));
+                assert!(said.contains("holds a line end"), "{name} {wrong}: {said}");
+                assert!(!said.contains("canary"), "{said}");
+            }
+            let options = format!("region=r&access_key_id=i&secret_access_key=s&{name}=%20a~");
+            Store::open_url(&format!("s3://bucket/prefix?{options}")).unwrap();
+        }
     }
 
     /// Two stores of one bucket's name on different endpoints were taken for one: a copy from the one to the other

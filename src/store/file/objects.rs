@@ -20,6 +20,7 @@ use super::{
     write_durably,
 };
 use crate::error::Result;
+use crate::store::failure::unsupported;
 
 /// The immutable objects of a directory. Puts only create; there is nothing else a store needs.
 #[derive(Debug, Clone)]
@@ -62,13 +63,6 @@ impl std::fmt::Display for FileObjects {
     }
 }
 
-fn unsupported<T>(operation: &'static str) -> object_store::Result<T> {
-    Err(object_store::Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "FileObjects".into(),
-    })
-}
-
 #[async_trait]
 impl ObjectStore for FileObjects {
     async fn put_opts(
@@ -78,7 +72,7 @@ impl ObjectStore for FileObjects {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         if options.mode != PutMode::Create || !options.attributes.is_empty() {
-            return unsupported("put other than `PutMode::Create`");
+            return unsupported("FileObjects", "put other than `PutMode::Create`");
         }
         self.run("create", key, move |root, path| {
             create(root, path, &payload)
@@ -154,15 +148,15 @@ impl ObjectStore for FileObjects {
         _: &Key,
         _: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        unsupported("multipart upload")
+        unsupported("FileObjects", "multipart upload")
     }
 
     async fn list_with_delimiter(&self, _: Option<&Key>) -> object_store::Result<ListResult> {
-        unsupported("list with delimiter")
+        unsupported("FileObjects", "list with delimiter")
     }
 
     async fn copy_opts(&self, _: &Key, _: &Key, _: CopyOptions) -> object_store::Result<()> {
-        unsupported("copy")
+        unsupported("FileObjects", "copy")
     }
 }
 

@@ -15,6 +15,7 @@ use url::{Host, Url, form_urlencoded};
 use super::SqlStore;
 use super::engine::{Database, Engine, Pool};
 use crate::error::{Error, Result};
+use crate::store::url::{malformed, unescape};
 use crate::store::{Identity, Store};
 
 /// The table of a store whose address names none.
@@ -29,8 +30,7 @@ const BUSY: Duration = Duration::from_secs(30);
 /// A table of PostgreSQL. Host, port, user and password may come from the environment (`PGHOST`,
 /// `PGPASSWORD` and so on) and the password file.
 pub(in crate::store) fn open_postgres(address: &str) -> Result<Store> {
-    let mut url = Url::parse(address)
-        .map_err(|error| Error::invalid(format!("the address is not a URL: {error}")))?;
+    let mut url = Url::parse(address).map_err(malformed)?;
     if url.fragment().is_some() {
         return Err(Error::invalid(
             "the address has a # too many: write %23 where it is part of a password or a name",
@@ -74,11 +74,11 @@ pub(in crate::store) fn open_postgres(address: &str) -> Result<Store> {
         options.get_port(),
         shown(&table)
     );
-    Ok(store(
-        Engine::Postgres(Pool::new(options)),
-        &table,
-        location,
-    ))
+    // The user too: the schema that a name is looked up in may be theirs.
+    let identity = format!("{}@{location}", options.get_username());
+    let identity = Identity::address("postgres", identity.as_bytes());
+    let engine = Engine::Postgres(Pool::new(options));
+    Ok(store(engine, &table, location).with_identity(identity))
 }
 
 /// A table of a file of SQLite, which the first write makes. `rest` is what follows `sqlite:`.
@@ -104,7 +104,7 @@ pub(in crate::store) fn open_sqlite(rest: &str) -> Result<Store> {
             ));
         }
     };
-    let path = crate::store::url::unescape(&path.replace("%3F", "?"));
+    let path = unescape(&path.replace("%3F", "?"));
     // A later change of the working directory must not move the store.
     let path = std::path::absolute(Path::new(&path))
         .map_err(|error| Error::invalid(format!("{path}: {error}")))?;
@@ -119,11 +119,11 @@ pub(in crate::store) fn open_sqlite(rest: &str) -> Result<Store> {
         .busy_timeout(BUSY)
         .disable_statement_logging();
     let location = format!("sqlite:{}{}", path.display(), shown(&table));
-    Ok(store(
-        Engine::Sqlite(Pool::new(options), path),
-        &table,
-        location,
-    ))
+    // A path may hold what its location ends with.
+    let identity = [path.as_os_str().as_encoded_bytes(), table.as_bytes()].join(&0);
+    let identity = Identity::address("sqlite", &identity);
+    let engine = Engine::Sqlite(Pool::new(options), path);
+    Ok(store(engine, &table, location).with_identity(identity))
 }
 
 fn store(engine: Engine, table: &str, location: String) -> Store {
@@ -132,9 +132,7 @@ fn store(engine: Engine, table: &str, location: String) -> Store {
         table: format!("\"{table}\""),
         location: location.clone(),
     }));
-    // A location names the server, the database and the table, and nobody's name or password.
-    let identity = Identity::address("sql", location.as_bytes());
-    Store::new(Arc::new(store.clone()), Arc::new(store), location).with_identity(identity)
+    Store::new(Arc::new(store.clone()), Arc::new(store), location)
 }
 
 /// The name of a table, if it is one on either database, in quotes or not.

@@ -2,26 +2,34 @@
 //!
 //! The two differ in their types only, so that what is done with a connection is written once, in a macro.
 //! A connection on which anything failed is closed; the next statement begins with a fresh one.
+//!
+//! **Invariant.** No statement depends on being polled by whoever asked: there are few connections, and a
+//! stream may rest while it holds one.
 
-use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use sqlx::postgres::PgRow;
 use sqlx::sqlite::{SqliteJournalMode, SqliteRow};
 use sqlx::{Connection, FromRow, Postgres, Sqlite};
+use tokio::runtime::Handle;
 use tokio::sync::Semaphore;
-use tokio::time::timeout;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, timeout};
 
 use super::failure::Failure;
 
 /// Connections of one store.
 const CONNECTIONS_MAX: usize = 8;
+/// How long a connection may rest: whatever lies between may have forgotten it, and say nothing.
+const REST_MAX: Duration = Duration::from_mins(1);
 /// How long a connection may take to be made.
 const CONNECT: Duration = Duration::from_secs(10);
-/// How long a statement may take.
-const STATEMENT: Duration = Duration::from_mins(1);
+/// How long each row of an answer may take, and an answer without rows.
+const PATIENCE: Duration = Duration::from_mins(1);
 /// How often a statement is tried whose answer did not arrive, if it may be carried out twice.
 const ATTEMPTS_MAX: usize = 3;
 
@@ -62,17 +70,46 @@ pub(super) enum Engine {
 
 impl Database {
     /// The rows of a query.
-    pub(super) async fn read<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
+    pub(super) async fn read<R>(self: &Arc<Self>, statement: Statement) -> Result<Vec<R>, Failure>
     where
-        R: Send + Unpin + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
+        R: Send + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow> + 'static,
+    {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.rows(&statement).await }).await
+    }
+
+    /// Carries out statements, all or none; the rows that the first one changed. If it changed none, the
+    /// others are left out.
+    ///
+    /// Only what is `repeatable` is tried again after it may have been carried out.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        statements: Arc<[Statement]>,
+        repeatable: bool,
+    ) -> Result<u64, Failure> {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.changed(&statements, repeatable).await }).await
+    }
+
+    /// Makes the table, unless another writer has done so.
+    pub(super) async fn create(self: &Arc<Self>) -> Result<(), Failure> {
+        let this = Arc::clone(self);
+        on_a_task(async move { this.created().await }).await
+    }
+
+    async fn rows<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
+    where
+        R: Send + for<'r> FromRow<'r, PgRow> + for<'r> FromRow<'r, SqliteRow>,
     {
         let mut attempts = ATTEMPTS_MAX;
         loop {
             attempts -= 1;
             let rows = match &self.engine {
                 Engine::Postgres(pool) => pool.read(statement).await,
-                Engine::Sqlite(pool, _) if self.file_exists()? => pool.read(statement).await,
-                Engine::Sqlite(..) => Err(Failure::Absent),
+                Engine::Sqlite(pool, path) => {
+                    pool.is_there(path)?;
+                    pool.read(statement).await
+                }
             };
             match rows {
                 Err(Failure::Broken(_) | Failure::Overtaken(_)) if attempts > 0 => {}
@@ -81,22 +118,16 @@ impl Database {
         }
     }
 
-    /// Carries out statements, all or none; the rows that the first one changed. If it changed none, the
-    /// others are left out.
-    ///
-    /// Only what is `repeatable` is tried again after it may have been carried out.
-    pub(super) async fn write(
-        &self,
-        statements: &[Statement],
-        repeatable: bool,
-    ) -> Result<u64, Failure> {
+    async fn changed(&self, statements: &[Statement], repeatable: bool) -> Result<u64, Failure> {
         let mut attempts = ATTEMPTS_MAX;
         loop {
             attempts -= 1;
             let changed = match &self.engine {
                 Engine::Postgres(pool) => pool.write(statements).await,
-                Engine::Sqlite(pool, _) if self.file_exists()? => pool.write(statements).await,
-                Engine::Sqlite(..) => Err(Failure::Absent),
+                Engine::Sqlite(pool, path) => {
+                    pool.is_there(path)?;
+                    pool.write(statements).await
+                }
             };
             match changed {
                 Err(Failure::Broken(_)) if repeatable && attempts > 0 => {}
@@ -106,8 +137,7 @@ impl Database {
         }
     }
 
-    /// Makes the table, unless another writer has done so.
-    pub(super) async fn create(&self) -> Result<(), Failure> {
+    async fn created(&self) -> Result<(), Failure> {
         let table = &self.table;
         match &self.engine {
             Engine::Postgres(pool) => {
@@ -155,21 +185,12 @@ impl Database {
             Engine::Sqlite(..) => "CAST(unixepoch('subsec') * 1000 AS INTEGER)",
         }
     }
-
-    fn file_exists(&self) -> Result<bool, Failure> {
-        match &self.engine {
-            Engine::Postgres(_) => Ok(true),
-            Engine::Sqlite(_, path) => path
-                .try_exists()
-                .map_err(|error| Failure::Connect(error.to_string())),
-        }
-    }
 }
 
-/// Connections that are at rest, and the right to have some at work.
+/// Connections that are at rest, since when, and the right to have some at work.
 pub(super) struct Pool<DB: sqlx::Database> {
     options: <DB::Connection as Connection>::Options,
-    idle: Mutex<Vec<DB::Connection>>,
+    idle: Mutex<Vec<(Instant, DB::Connection)>>,
     permits: Semaphore,
 }
 
@@ -182,30 +203,68 @@ impl<DB: sqlx::Database> Pool<DB> {
         }
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<DB::Connection>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<(Instant, DB::Connection)>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One that has not rested for long; the others are closed.
+    fn rested(&self) -> Option<DB::Connection> {
+        let mut idle = self.idle();
+        idle.retain(|(since, _)| since.elapsed() < REST_MAX);
+        idle.pop().map(|(_, connection)| connection)
     }
 }
 
-/// Carries a future to its end, or to the end of patience.
-async fn within<T>(
-    patience: Duration,
-    future: impl Future<Output = Result<T, sqlx::Error>>,
+impl Pool<Sqlite> {
+    /// Whether there is a file; of one that was removed, connections at rest would go on with what is left.
+    fn is_there(&self, path: &Path) -> Result<(), Failure> {
+        match path.try_exists() {
+            Ok(true) => Ok(()),
+            Ok(false) => {
+                self.idle().clear();
+                Err(Failure::Absent)
+            }
+            Err(error) => Err(Failure::Connect(error.to_string())),
+        }
+    }
+}
+
+/// Does all of some work, whether its caller goes on to poll or not: others wait for the connection. What
+/// nobody waits for any more is given up.
+async fn on_a_task<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Failure>> + Send + 'static,
 ) -> Result<T, Failure> {
-    match timeout(patience, future).await {
+    if Handle::try_current().is_err() {
+        return Err(Failure::NoRuntime);
+    }
+    let mut task = JoinSet::new();
+    task.spawn(work);
+    let done = task.join_next().await.expect("the set holds the task");
+    done.unwrap_or_else(|error| match error.try_into_panic() {
+        Ok(panic) => resume_unwind(panic),
+        // Its statement may have been sent.
+        Err(error) => Err(Failure::Broken(sqlx::Error::Io(error.into()))),
+    })
+}
+
+/// Carries a future to its end, or to the end of patience.
+async fn in_time<T>(future: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Failure> {
+    match timeout(PATIENCE, future).await {
         Ok(done) => Ok(done?),
-        Err(_) => Err(Failure::Late(patience.as_secs())),
+        Err(_) => Err(Failure::Late(PATIENCE.as_secs())),
     }
 }
 
 macro_rules! engine {
     ($module:ident, $database:ident, $begin:literal, $refusal:expr) => {
         mod $module {
+            use futures::TryStreamExt;
+            use sqlx::query::Query;
             use sqlx::{AssertSqlSafe, ConnectOptions, Connection, FromRow};
             use tokio::sync::SemaphorePermit;
-            use tokio::time::timeout;
+            use tokio::time::{Instant, timeout};
 
-            use super::{Arg, CONNECT, Failure, Pool, STATEMENT, Statement, within, $database};
+            use super::{Arg, CONNECT, Failure, Pool, Statement, in_time, $database};
 
             type Live = <$database as sqlx::Database>::Connection;
             type Options = <Live as Connection>::Options;
@@ -217,20 +276,10 @@ macro_rules! engine {
             impl Pool<$database> {
                 pub(super) async fn read<R>(&self, statement: &Statement) -> Result<Vec<R>, Failure>
                 where
-                    R: Send + Unpin + for<'r> FromRow<'r, Row>,
+                    R: Send + for<'r> FromRow<'r, Row>,
                 {
                     let mut lease = self.lease(None).await?;
-                    let sql = AssertSqlSafe(statement.sql.clone());
-                    let mut query = sqlx::query_as::<$database, R>(sql);
-                    for arg in &statement.args {
-                        query = match arg {
-                            Arg::Text(text) => query.bind(text.as_str()),
-                            Arg::Int(number) => query.bind(*number),
-                            Arg::Bytes(bytes) => query.bind(&bytes[..]),
-                        };
-                    }
-                    let rows =
-                        self.checked(within(STATEMENT, query.fetch_all(&mut lease.0)).await)?;
+                    let rows = self.checked(lease.read(statement).await)?;
                     self.give_back(lease);
                     Ok(rows)
                 }
@@ -247,13 +296,10 @@ macro_rules! engine {
                     &self,
                     options: Option<&Options>,
                 ) -> Result<Lease<'_>, Failure> {
-                    if tokio::runtime::Handle::try_current().is_err() {
-                        return Err(Failure::NoRuntime);
-                    }
                     let permit = self.permits.acquire().await;
                     let permit = permit.expect("the semaphore is never closed");
                     let idle = match options {
-                        None => self.idle().pop(),
+                        None => self.rested(),
                         Some(_) => None,
                     };
                     if let Some(connection) = idle {
@@ -274,7 +320,7 @@ macro_rules! engine {
 
                 pub(super) fn give_back(&self, lease: Lease<'_>) {
                     let Lease(connection, permit) = lease;
-                    self.idle().push(connection);
+                    self.idle().push((Instant::now(), connection));
                     drop(permit);
                 }
 
@@ -287,7 +333,30 @@ macro_rules! engine {
                 }
             }
 
+            fn bound(
+                statement: &Statement,
+            ) -> Query<'_, $database, <$database as sqlx::Database>::Arguments> {
+                let query = sqlx::query(AssertSqlSafe(statement.sql.clone()));
+                statement.args.iter().fold(query, |query, arg| match arg {
+                    Arg::Text(text) => query.bind(text.as_str()),
+                    Arg::Int(number) => query.bind(*number),
+                    Arg::Bytes(bytes) => query.bind(&bytes[..]),
+                })
+            }
+
             impl Lease<'_> {
+                async fn read<R>(&mut self, statement: &Statement) -> Result<Vec<R>, Failure>
+                where
+                    R: Send + for<'r> FromRow<'r, Row>,
+                {
+                    let mut answer = bound(statement).fetch(&mut self.0);
+                    let mut rows = Vec::new();
+                    while let Some(row) = in_time(answer.try_next()).await? {
+                        rows.push(R::from_row(&row)?);
+                    }
+                    Ok(rows)
+                }
+
                 pub(super) async fn write(
                     &mut self,
                     statements: &[Statement],
@@ -313,22 +382,13 @@ macro_rules! engine {
                 }
 
                 async fn execute(&mut self, statement: &Statement) -> Result<u64, Failure> {
-                    let sql = AssertSqlSafe(statement.sql.clone());
-                    let mut query = sqlx::query::<$database>(sql);
-                    for arg in &statement.args {
-                        query = match arg {
-                            Arg::Text(text) => query.bind(text.as_str()),
-                            Arg::Int(number) => query.bind(*number),
-                            Arg::Bytes(bytes) => query.bind(&bytes[..]),
-                        };
-                    }
-                    let done = within(STATEMENT, query.execute(&mut self.0)).await?;
+                    let done = in_time(bound(statement).execute(&mut self.0)).await?;
                     Ok(done.rows_affected())
                 }
 
                 async fn tell(&mut self, sql: &'static str) -> Result<(), Failure> {
                     let done = sqlx::raw_sql(sql).execute(&mut self.0);
-                    within(STATEMENT, done).await.map(|_| ())
+                    in_time(done).await.map(|_| ())
                 }
             }
         }
@@ -340,3 +400,28 @@ engine!(postgres, Postgres, "BEGIN", |error| {
 });
 // Whoever reads first and writes later would lose to a writer in between.
 engine!(sqlite, Sqlite, "BEGIN IMMEDIATE", Failure::from);
+
+#[cfg(test)]
+mod tests {
+    use sqlx::sqlite::SqliteConnectOptions;
+
+    use super::*;
+
+    /// Connections rested for as long as the store was open. Where a firewall had forgotten one, the next
+    /// statement waited for a minute.
+    #[tokio::test]
+    async fn a_connection_that_rested_for_long_is_not_used_again() {
+        let pool = Pool::<Sqlite>::new(SqliteConnectOptions::new());
+        let statement = |sql: &str| Statement::new(sql.to_owned(), Vec::new());
+        pool.write(&[statement("CREATE TEMP TABLE mark (x)")])
+            .await
+            .unwrap();
+        let is_marked = async || {
+            let found = pool.read::<(i64,)>(&statement("SELECT x FROM mark")).await;
+            !matches!(found, Err(Failure::Absent))
+        };
+        assert!(is_marked().await);
+        pool.idle()[0].0 -= REST_MAX;
+        assert!(!is_marked().await);
+    }
+}

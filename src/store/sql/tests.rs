@@ -180,6 +180,33 @@ async fn processes_on_postgres_lose_no_increment() {
     processes_lose_no_increment(&postgres().1).await;
 }
 
+/// Listings that were begun and not gone on with held the connections of their store, and every later
+/// statement waited for one, for ever.
+#[tokio::test]
+async fn reads_that_nobody_goes_on_with_hold_nobody_up() {
+    let root = tempfile::tempdir().unwrap();
+    let store = open(&sqlite(&root.path().join("x.db")));
+    let connection = Connection::create(&store).await.unwrap();
+    let mut begun: Vec<_> = (0..20)
+        .map(|_| store.0.objects.list(None).into_future())
+        .collect();
+    for listing in &mut begun {
+        assert!(futures::poll!(listing).is_pending());
+    }
+    let others = async {
+        connection
+            .transact(&TxData::parse(SCHEMA).unwrap())
+            .await
+            .unwrap();
+        connection.sync().await.unwrap().basis_t()
+    };
+    let basis = tokio::time::timeout(Duration::from_mins(1), others).await;
+    assert_eq!(basis.expect("others wait for no reader"), 1);
+    for listing in begun {
+        assert!(matches!(listing.await, (Some(Ok(_)), _)));
+    }
+}
+
 /// A new object of a table, beside the keys of the layout.
 fn objects_of(address: &str) -> Arc<dyn ObjectStore> {
     Arc::clone(&open(address).0.objects)
@@ -356,6 +383,42 @@ async fn stores_of_one_file_do_not_meet() {
     Connection::create(&two).await.unwrap();
     assert!(!one.is_same(&two));
     assert!(one.is_same(&open(&format!("{address}?table=datomfusion"))));
+}
+
+/// Connections at rest went on with the file that was no longer there, so that one value was read from the old
+/// file and the next from the new one.
+#[tokio::test]
+async fn a_file_that_is_removed_takes_its_connections_with_it() {
+    let root = tempfile::tempdir().unwrap();
+    let address = sqlite(&root.path().join("x.db"));
+    let store = open(&address);
+    let branch = BranchName::default();
+    let first = store.cas_head(&branch, None, "first".into()).await;
+    assert!(matches!(first, CasOutcome::Swapped(_)), "{first:?}");
+    for file in std::fs::read_dir(root.path()).unwrap() {
+        std::fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert_eq!(store.head(&branch).await.unwrap(), None);
+    let second = open(&address)
+        .cas_head(&branch, None, "second".into())
+        .await;
+    assert!(matches!(second, CasOutcome::Swapped(_)), "{second:?}");
+    let (head, _) = store.head(&branch).await.unwrap().unwrap();
+    assert_eq!(head, "second");
+}
+
+/// Two stores of one location were taken for one, and a branch that was moved to a value of the other was lost.
+#[test]
+fn what_a_location_leaves_out_tells_stores_apart() {
+    for (one, two) in [
+        ("postgres://one@host/db", "postgres://two@host/db"),
+        ("sqlite:x%3Ftable=two", "sqlite:x?table=two"),
+    ] {
+        let stores = [open(one), open(two)];
+        assert_eq!(stores[0].location(), stores[1].location());
+        assert!(!stores[0].is_same(&stores[1]));
+        assert!(stores[0].is_same(&open(one)) && stores[1].is_same(&open(two)));
+    }
 }
 
 #[tokio::test]
