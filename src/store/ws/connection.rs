@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -197,11 +198,22 @@ impl Connection {
         for bytes in parts(&upload) {
             self.link.send(Frame::Data { id, bytes });
         }
+        let (mine, mut sent) = (self.link.queued(), self.link.sent());
         let mut known = 0;
         loop {
-            match timeout(self.patience, &mut told).await {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(_)) => return Err(Failure::Broken("it was closed".into())),
+            // A server can not answer what has not reached it, and a long body may take its time.
+            let sending = *sent.borrow_and_update() < mine;
+            let sign = pin!(async {
+                if !sending || sent.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            });
+            match timeout(self.patience, select(&mut told, sign)).await {
+                Ok(Either::Left((Ok(answer), _))) => return answer,
+                Ok(Either::Left((Err(_), _))) => {
+                    return Err(Failure::Broken("it was closed".into()));
+                }
+                Ok(Either::Right(_)) => {}
                 Err(_) => {
                     let now = came.load(Ordering::Acquire);
                     if now == known {

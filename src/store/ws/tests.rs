@@ -21,6 +21,8 @@ use crate::id::{BranchName, PackId};
 use crate::store::tests::chain;
 use crate::store::{CasOutcome, Store, conformance};
 
+mod bounds;
+
 const CANARY: &str = "canary-canary-canary";
 
 /// A server that ends with this value.
