@@ -42,7 +42,7 @@ use crate::wire::{Malformed, Writer};
 const CLIENTS_MAX: usize = 256;
 /// Frames that a client's answers may have ready at once.
 const READY_MAX: usize = 16;
-/// Heads that a client waits for at once.
+/// Heads that a client waits for at no cost.
 const WAITS_MAX: usize = 256;
 /// Bytes that a client may be sending at once.
 const UPLOAD_BYTES_MAX: u64 = 1 << 30;
@@ -276,13 +276,11 @@ struct Upload {
 }
 
 /// A request's share of the grant, which comes back when it is done.
-struct Paid(Option<Arc<Link>>);
+struct Paid(Arc<Link>);
 
 impl Drop for Paid {
     fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            link.took();
-        }
+        self.0.took();
     }
 }
 
@@ -320,7 +318,7 @@ impl Session {
         match frame {
             Frame::Credit(frames) => self.link.grant(frames),
             Frame::Request { id, request } => {
-                let paid = Paid(Some(Arc::clone(&self.link)));
+                let paid = Paid(Arc::clone(&self.link));
                 if self.running.contains_key(&id) || self.uploads.contains_key(&id) {
                     return Err(Malformed("two requests have one number"));
                 }
@@ -382,7 +380,7 @@ impl Session {
         let Upload {
             request,
             body,
-            mut paid,
+            paid,
             ..
         } = upload;
         let out = Out {
@@ -395,21 +393,28 @@ impl Session {
             request,
             Request::Put { .. } | Request::Delete(_) | Request::Swap { .. }
         );
-        let waits = Arc::clone(&self.waits);
-        if matches!(request, Request::Head { wait: true, .. }) {
-            // Waiting costs nothing, and is not to keep others from asking.
-            drop(std::mem::replace(&mut paid, Paid(None)));
-        }
+        // Waiting is not to keep others from asking, so up to a bound it costs nothing.
+        let waits = matches!(
+            request,
+            Request::Head {
+                seen: Some(_),
+                wait: true,
+                ..
+            }
+        );
+        let place = || Arc::clone(&self.waits).try_acquire_owned().ok();
+        let waiting = waits.then(place).flatten();
+        let paid = waiting.is_none().then_some(paid);
         let task = self.tasks.spawn(async move {
             let done = if writes {
                 served.write(request, body, &out).await
             } else {
-                served.read(request, &waits, &out).await
+                served.read(request, &out).await
             };
             if let Err(refused) = done {
                 out.fail(refused).await;
             }
-            drop(paid);
+            drop((paid, waiting));
             id
         });
         // What writes has begun, and whoever asked for it may have gone.
@@ -482,12 +487,7 @@ impl From<Error> for Refused {
 }
 
 impl Served {
-    async fn read(
-        &self,
-        request: Request,
-        waits: &Semaphore,
-        out: &Out,
-    ) -> std::result::Result<(), Refused> {
+    async fn read(&self, request: Request, out: &Out) -> std::result::Result<(), Refused> {
         match request {
             Request::Get { object, part } => self.get(object, part, out).await,
             Request::List(kind) => {
@@ -518,16 +518,10 @@ impl Served {
                         Known::Changed(found) => found,
                         Known::Same => return same(out).await,
                     },
-                    (Some(seen), true) => {
-                        let Ok(_waiting) = waits.try_acquire() else {
-                            let said = "this client waits for too many heads at once";
-                            return Err(Refused(Why::Denied, said.into()));
-                        };
-                        match self.when_changed(&branch, &seen).await? {
-                            Known::Changed(found) => found,
-                            Known::Same => return same(out).await,
-                        }
-                    }
+                    (Some(seen), true) => match self.when_changed(&branch, &seen).await? {
+                        Known::Changed(found) => found,
+                        Known::Same => return same(out).await,
+                    },
                 };
                 match found {
                     Some((body, version)) => {

@@ -56,3 +56,75 @@ async fn a_body_that_travels_longer_than_the_patience_is_no_silence() {
     put.unwrap();
     assert_eq!(head.unwrap(), None);
 }
+
+/// Heads that are never read.
+#[derive(Debug)]
+struct Stuck;
+
+#[async_trait::async_trait]
+impl HeadStore for Stuck {
+    async fn get(&self, _: &BranchName) -> Result<Option<(Bytes, HeadVersion)>> {
+        pending().await
+    }
+
+    async fn get_if_changed(
+        &self,
+        _: &BranchName,
+        _: &HeadVersion,
+    ) -> Result<Option<(Bytes, HeadVersion)>> {
+        pending().await
+    }
+
+    async fn cas(&self, _: &BranchName, _: Option<&HeadVersion>, _: Bytes) -> CasOutcome {
+        pending().await
+    }
+
+    async fn list(&self) -> Result<Vec<BranchName>> {
+        pending().await
+    }
+}
+
+fn stuck() -> SyncServer {
+    let objects = std::sync::Arc::new(object_store::memory::InMemory::new());
+    let store = Store::new(objects, std::sync::Arc::new(Stuck), "stuck");
+    SyncServer::try_new([("db".to_owned(), store)], None).unwrap()
+}
+
+fn head(id: u32, seen: Option<&str>) -> Frame {
+    let request = Request::Head {
+        branch: main(),
+        seen: seen.map(HeadVersion::new),
+        wait: true,
+    };
+    Frame::Request { id, request }
+}
+
+/// How many such requests are granted anew before they are done.
+async fn granted(address: SocketAddr, seen: Option<&str>) -> u32 {
+    let mut raw = greeted(address).await;
+    let (mut asked, mut credit) = (0, CREDIT);
+    loop {
+        for _ in 0..std::mem::take(&mut credit) {
+            asked += 1;
+            say(&mut raw, &head(asked, seen)).await;
+        }
+        match timeout(Duration::from_millis(500), next(&mut raw)).await {
+            Ok(Some(Frame::Credit(more))) => credit = more,
+            Ok(other) => panic!("{other:?}"),
+            Err(_) => break,
+        }
+    }
+    // One more is more than was granted.
+    say(&mut raw, &head(asked + 1, seen)).await;
+    assert!(next(&mut raw).await.is_none());
+    asked - CREDIT
+}
+
+/// Whoever waited for heads was given back what that cost, and a head that had not been seen was asked of the
+/// storage at once: a client could have as many requests under way as it liked.
+#[tokio::test]
+async fn only_so_many_waits_are_free_and_none_that_waits_for_the_storage() {
+    let served = Served::begin(stuck()).await;
+    assert_eq!(granted(served.address, Some("a")).await, 256);
+    assert_eq!(granted(served.address, None).await, 0);
+}
