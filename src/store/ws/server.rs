@@ -46,7 +46,7 @@ const READY_MAX: usize = 16;
 const WAITS_MAX: usize = 256;
 /// Bytes that a client may be sending at once.
 const UPLOAD_BYTES_MAX: u64 = 1 << 30;
-/// How long a client may have nothing to say.
+/// How long a client may have nothing to say, whatever it waits for.
 const IDLE: Duration = Duration::from_mins(5);
 /// How long nobody new is served after the system could open no connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +58,7 @@ pub struct SyncServer {
     token: Option<SyncToken>,
     writes: bool,
     every: Duration,
+    pub(super) idle: Duration,
 }
 
 impl SyncServer {
@@ -84,6 +85,7 @@ impl SyncServer {
             token,
             writes: false,
             every: Duration::from_secs(1),
+            idle: IDLE,
         })
     }
 
@@ -140,6 +142,7 @@ pub async fn serve_sync(listener: TcpListener, server: SyncServer) -> Result<()>
     let doors = Arc::new(Doors {
         served: served.collect(),
         token: server.token,
+        idle: server.idle,
     });
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = JoinSet::new();
@@ -164,6 +167,7 @@ pub async fn serve_sync(listener: TcpListener, server: SyncServer) -> Result<()>
 struct Doors {
     served: BTreeMap<String, Served>,
     token: Option<SyncToken>,
+    idle: Duration,
 }
 
 /// One store.
@@ -240,12 +244,11 @@ impl Doors {
             }
             let mut session = Session::new(served, Arc::clone(&link));
             loop {
-                let frame = match timeout(IDLE, read(&mut stream)).await {
-                    Ok(frame) => frame?,
-                    Err(_) if session.is_idle() => return Ok(()),
-                    Err(_) => continue,
+                // Also from one that waits for an answer: it grants what it takes in, or asks again.
+                let Ok(frame) = timeout(self.idle, read(&mut stream)).await else {
+                    return Ok(());
                 };
-                session.take_in(frame)?;
+                session.take_in(frame?)?;
             }
         });
         match select(writing, serving).await {
@@ -295,11 +298,6 @@ impl Session {
             running: HashMap::new(),
             uploads: HashMap::new(),
         }
-    }
-
-    fn is_idle(&mut self) -> bool {
-        self.reap();
-        self.running.is_empty()
     }
 
     fn reap(&mut self) {

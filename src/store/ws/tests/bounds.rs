@@ -128,3 +128,21 @@ async fn only_so_many_waits_are_free_and_none_that_waits_for_the_storage() {
     assert_eq!(granted(served.address, Some("a")).await, 256);
     assert_eq!(granted(served.address, None).await, 0);
 }
+
+/// A client of which an answer was ready that it never let the server send kept its place for ever.
+#[tokio::test]
+async fn a_client_that_says_nothing_loses_its_place_whatever_it_waits_for() {
+    let mut server = stuck();
+    server.idle = Duration::from_millis(300);
+    let served = Served::begin(server).await;
+    let mut raw = connected(served.address).await;
+    let hello = Frame::Hello {
+        version: VERSION,
+        credit: 0,
+        writes: false,
+    };
+    say(&mut raw, &hello).await;
+    say(&mut raw, &head(1, None)).await;
+    let ended = async { while next(&mut raw).await.is_some() {} };
+    timeout(Duration::from_secs(20), ended).await.unwrap();
+}
