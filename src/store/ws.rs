@@ -42,4 +42,6 @@ fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(frame::FRAME_BYTES_MAX))
         .max_frame_size(Some(frame::FRAME_BYTES_MAX))
+        // Pings are answered, also to one that does not read the answers: what is sent to it then fails.
+        .max_write_buffer_size(4 * frame::FRAME_BYTES_MAX)
 }

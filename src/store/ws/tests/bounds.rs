@@ -146,3 +146,23 @@ async fn a_client_that_says_nothing_loses_its_place_whatever_it_waits_for() {
     let ended = async { while next(&mut raw).await.is_some() {} };
     timeout(Duration::from_secs(20), ended).await.unwrap();
 }
+
+/// What answers pings was kept for whoever did not read the answers, without a bound.
+#[tokio::test]
+async fn answers_to_pings_are_not_kept_without_bound() {
+    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+    let pings = ping.repeat(20_000);
+    let (unread, _other) = tokio::io::duplex(1);
+    let socket = tokio::io::join(&pings[..], unread);
+    let role = tungstenite::protocol::Role::Server;
+    let mut socket = WebSocketStream::from_raw_socket(socket, role, Some(config())).await;
+    for _ in 0..20_000 {
+        assert!(matches!(socket.next().await, Some(Ok(Message::Ping(_)))));
+    }
+    let frame = Message::Binary(vec![3; frame::FRAME_BYTES_MAX].into());
+    let sent = socket.feed(frame).now_or_never();
+    assert!(
+        matches!(sent, Some(Err(tungstenite::Error::WriteBufferFull(_)))),
+        "{sent:?}"
+    );
+}
