@@ -481,6 +481,14 @@ fn version(from: &mut Reader<'_>) -> Result<HeadVersion> {
     } else {
         None
     };
+    // Servers of objects are shown it in a header, and a header of anything else is a panic.
+    if [Some(tag), generation]
+        .iter()
+        .flatten()
+        .any(|text| text.contains(char::is_control))
+    {
+        return Err(Malformed("a version has characters that none has"));
+    }
     Ok(HeadVersion::of_parts(tag, generation))
 }
 
@@ -599,6 +607,17 @@ mod tests {
                 let longer = [&bytes[..], b"\0"].concat();
                 assert!(Frame::decode(&longer.into()).is_err(), "{frame:?}");
             }
+        }
+    }
+
+    /// A tag with a line break in it became a header of a request to the storage, which panicked.
+    #[test]
+    fn a_version_that_could_be_no_header_is_refused() {
+        for (tag, generation) in [("a\nb", None), ("\u{7f}", Some("1")), ("a", Some("1\r"))] {
+            let version = HeadVersion::of_parts(tag, generation);
+            let answer = Answer::Swapped(version);
+            let bytes = Frame::Answer { id: 1, answer }.encode();
+            assert!(Frame::decode(&bytes).is_err(), "{bytes:?}");
         }
     }
 
