@@ -132,7 +132,8 @@ impl Connection {
         let (link, outgoing) = Link::new();
         let (link, calls) = (Arc::new(link), Arc::new(Calls::default()));
         link.greet(false);
-        let (writing, waiting, patience) = (Arc::clone(&link), Arc::clone(&calls), target.patience);
+        let (writing, patience) = (Arc::clone(&link), target.patience);
+        let waiting = Ends(Arc::clone(&calls));
         let mut tasks = JoinSet::new();
         let (greeted, greeting) = oneshot::channel();
         tasks.spawn(async move {
@@ -145,12 +146,12 @@ impl Connection {
                         return why;
                     }
                 }
-                take_in(&mut stream, &writing, &waiting).await
+                take_in(&mut stream, &writing, &waiting.0).await
             });
             let why = match select(written, came).await {
                 Either::Left((why, _)) | Either::Right((why, _)) => why,
             };
-            waiting.close(why);
+            waiting.0.close(why);
         });
         let writes = match greeting.await {
             Ok(Ok(writes)) => writes,
@@ -241,6 +242,15 @@ impl Drop for Asked<'_> {
         if self.of.calls.waiting().calls.remove(&id).is_some() {
             self.of.link.send(Frame::Cancel { id });
         }
+    }
+}
+
+/// Held by the task of a connection, which may also be dropped, with its runtime.
+struct Ends(Arc<Calls>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close(Broken("its task ended".into()));
     }
 }
 

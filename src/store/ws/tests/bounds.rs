@@ -166,3 +166,21 @@ async fn answers_to_pings_are_not_kept_without_bound() {
         "{sent:?}"
     );
 }
+
+/// The task of a connection ends with its runtime. The connection looked open, and whoever asked next waited
+/// until it lost patience; a swap, which is not asked again, had an unknown outcome.
+#[test]
+fn a_connection_ends_with_the_runtime_that_carries_it() {
+    let runtime = || tokio::runtime::Runtime::new().unwrap();
+    let (serving, first, second) = (runtime(), runtime(), runtime());
+    let (_served, store) = serving.block_on(remote(&Store::memory()));
+    assert!(first.block_on(store.head(&main())).unwrap().is_none());
+    drop(first);
+    let branch = main();
+    let swap = async {
+        let swap = store.cas_head(&branch, None, Bytes::from_static(b"head"));
+        timeout(Duration::from_secs(20), swap).await.unwrap()
+    };
+    let swapped = second.block_on(swap);
+    assert!(matches!(swapped, CasOutcome::Swapped(_)), "{swapped:?}");
+}
