@@ -68,20 +68,30 @@ impl SyncServer {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if a name has other characters than letters, digits, `-`, `_` and `.`.
+    /// [`Error::Invalid`] if two have one name, or if a name has other characters than letters, digits, `-`,
+    /// `_` and `.`, or is `.` or `..`, which no address holds.
     pub fn try_new(
         stores: impl IntoIterator<Item = (String, Store)>,
         token: Option<SyncToken>,
     ) -> Result<Self> {
-        let stores: BTreeMap<_, _> = stores.into_iter().collect();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if let Some(name) = stores.keys().find(|name| !name.chars().all(plain)) {
-            return Err(Error::invalid(format!(
-                "{name:?} can not be served: a name consists of letters, digits, - _ and ."
-            )));
+        let mut named = BTreeMap::new();
+        for (name, store) in stores {
+            if !name.chars().all(plain) || [".", ".."].contains(&&*name) {
+                return Err(Error::invalid(format!(
+                    "{name:?} can not be served: a name consists of letters, digits, - _ and ., and is \
+                     neither . nor .."
+                )));
+            }
+            if named.contains_key(&name) {
+                return Err(Error::invalid(format!(
+                    "two stores can not be served under one name, {name:?}"
+                )));
+            }
+            named.insert(name, store);
         }
         Ok(Self {
-            stores,
+            stores: named,
             token,
             writes: false,
             every: Duration::from_secs(1),

@@ -247,7 +247,12 @@ async fn without_a_token_only_this_machine_is_served() {
     let token = SyncToken::try_new(CANARY).unwrap();
     let serving = serve_sync(everywhere, server(Some(token)));
     assert!(futures::poll!(Box::pin(serving)).is_pending());
-    assert!(SyncServer::try_new([("a/b".to_owned(), Store::memory())], None).is_err());
+    for names in [&["a/b"][..], &["."], &[".."], &["a", "b", "a"]] {
+        let stores = names
+            .iter()
+            .map(|name| ((*name).to_owned(), Store::memory()));
+        assert!(SyncServer::try_new(stores, None).is_err(), "{names:?}");
+    }
 }
 
 type Raw = WebSocketStream<TcpStream>;
