@@ -26,7 +26,7 @@ mod server;
 pub(crate) mod tests;
 mod token;
 
-pub(super) use self::client::open;
+pub(super) use self::client::{denied, open};
 pub use self::server::{SyncServer, serve_sync};
 pub use self::token::SyncToken;
 

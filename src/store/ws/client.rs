@@ -424,6 +424,17 @@ fn object_error(failure: Failure, of: impl ToString) -> object_store::Error {
     }
 }
 
+/// What a server said that does not let this client do something.
+pub(in crate::store) fn denied(error: &object_store::Error) -> Option<String> {
+    let object_store::Error::PermissionDenied { source, .. } = error else {
+        return None;
+    };
+    match source.downcast_ref()? {
+        Failure::Said(Why::Denied, said) => Some(said.clone()),
+        _ => None,
+    }
+}
+
 fn object_at(key: &Key) -> object_store::Result<Object> {
     let pack = layout::pack_at(&Key::ROOT, key).map(|id| (Kind::Pack, id));
     let found = pack.or_else(|| Some((Kind::Note, layout::note_at(&Key::ROOT, key)?)));

@@ -159,6 +159,7 @@ async fn a_server_that_was_not_told_to_write_takes_nothing() {
     let (pack, body) = (PackId([1; 16]), Bytes::from_static(b"body"));
     let refused = remote.put_pack(pack, body.clone()).await.unwrap_err();
     assert!(chain(&refused).contains("can only be read"), "{refused:?}");
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
     let CasOutcome::Failed(refused) = remote.cas_head(&main(), None, body).await else {
         panic!()
     };
