@@ -18,6 +18,7 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult,
 };
+use tokio::task::JoinSet;
 use url::Url;
 
 use super::connection::{Connection, Failure, Target};
@@ -76,8 +77,24 @@ struct Inner {
     connection: Mutex<Option<Connecting>>,
 }
 
-/// Many may wait for it; whichever of them is polled goes on with it.
+/// Many may wait for it, and it goes on when none does.
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, Failure>>>;
+
+/// Connects in a task of its own: whoever gives up waiting holds nobody else up.
+fn connect(target: &Arc<Target>) -> Connecting {
+    let mut tasks = JoinSet::new();
+    if tokio::runtime::Handle::try_current().is_ok() {
+        tasks.spawn(Connection::open(Arc::clone(target)));
+    }
+    let connecting = async move {
+        match tasks.join_next().await {
+            Some(Ok(opened)) => opened,
+            None => Err(Failure::Unsent("sync needs a runtime of tokio".into())),
+            Some(Err(_)) => Err(Failure::Unsent("connecting was ended".into())),
+        }
+    };
+    connecting.boxed().shared()
+}
 
 impl Remote {
     async fn connection(&self) -> Result<Arc<Connection>, Failure> {
@@ -87,18 +104,14 @@ impl Remote {
                 // Nothing panics while the lock is held, so what it guards is whole.
                 PoisonError::get_mut(poisoned)
             });
-            match known.as_ref() {
-                Some(connecting)
-                    if !matches!(connecting.peek(), Some(Err(_)))
-                        && !matches!(connecting.peek(), Some(Ok(open)) if open.is_closed()) =>
-                {
-                    connecting.clone()
-                }
-                _ => {
-                    let target = Arc::clone(&self.0.target);
-                    let connecting = Connection::open(target).boxed().shared();
-                    known.insert(connecting).clone()
-                }
+            let of_use = |connecting: &&Connecting| match (*connecting).clone().now_or_never() {
+                None => true,
+                Some(Ok(open)) => !open.is_closed(),
+                Some(Err(_)) => false,
+            };
+            match known.as_ref().filter(of_use) {
+                Some(connecting) => connecting.clone(),
+                None => known.insert(connect(&self.0.target)).clone(),
             }
         };
         connecting.await

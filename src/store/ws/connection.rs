@@ -100,9 +100,6 @@ struct Call {
 
 impl Connection {
     pub(super) async fn open(target: Arc<Target>) -> Result<Arc<Self>, Failure> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Failure::Unsent("sync needs a runtime of tokio".into()));
-        }
         match timeout(target.handshake, Self::greet(&target)).await {
             Ok(opened) => opened.map(Arc::new),
             Err(_) => Err(Failure::Unsent(format!(

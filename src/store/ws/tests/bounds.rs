@@ -184,3 +184,16 @@ fn a_connection_ends_with_the_runtime_that_carries_it() {
     let swapped = second.block_on(swap);
     assert!(matches!(swapped, CasOutcome::Swapped(_)), "{swapped:?}");
 }
+
+/// The time in which a server has to answer ran while nobody asked: the next to ask was told that it had not.
+#[tokio::test]
+async fn connecting_that_was_given_up_goes_on() {
+    let (served, _) = remote(&Store::memory()).await;
+    let store = hasty(served.address);
+    let branch = main();
+    let mut given_up = Box::pin(store.head(&branch));
+    assert!(futures::poll!(&mut given_up).is_pending());
+    drop(given_up);
+    pause(400).await;
+    assert!(store.head(&branch).await.unwrap().is_none());
+}
