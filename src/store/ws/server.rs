@@ -1,7 +1,8 @@
 //! The answering side: stores of this process, for whoever asks over WebSocket.
 //!
-//! Each request runs as a task of its own and reads no faster than its answer is taken in. What a client has
-//! under way is bounded by what it was granted; its grant comes back when a request is done.
+//! Each request runs as a task of its own and reads no faster than its answer is taken in. How many a client
+//! has under way is bounded by what it was granted, which comes back when one is done, and by the heads that
+//! it waits for at no cost; what it sends by a number of bytes, which are its to use anew when they are written.
 //!
 //! **Invariant.** Without a token, only this machine is served, and no web page on it.
 //!
@@ -18,7 +19,7 @@ use futures::future::{Either, select};
 use futures::stream::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async_with_config;
@@ -44,8 +45,8 @@ const CLIENTS_MAX: usize = 256;
 const READY_MAX: usize = 16;
 /// Heads that a client waits for at no cost.
 const WAITS_MAX: usize = 256;
-/// Bytes that a client may be sending at once.
-const UPLOAD_BYTES_MAX: u64 = 1 << 30;
+/// Bytes of bodies that are held for a client at once.
+const UPLOAD_BYTES_MAX: u32 = 1 << 30;
 /// How long a client may have nothing to say, whatever it waits for.
 const IDLE: Duration = Duration::from_mins(5);
 /// How long nobody new is served after the system could open no connection.
@@ -274,6 +275,8 @@ struct Session {
     link: Arc<Link>,
     ready: Arc<Semaphore>,
     waits: Arc<Semaphore>,
+    /// A permit is a byte.
+    room: Arc<Semaphore>,
     tasks: JoinSet<u32>,
     running: HashMap<u32, AbortHandle>,
     uploads: HashMap<u32, Upload>,
@@ -284,7 +287,8 @@ struct Upload {
     request: Request,
     body: Vec<Bytes>,
     left: u64,
-    len: u64,
+    /// Held with the body. Without it, what comes is not kept.
+    room: std::result::Result<Option<OwnedSemaphorePermit>, Refused>,
     paid: Paid,
 }
 
@@ -304,6 +308,7 @@ impl Session {
             link,
             ready: Arc::new(Semaphore::new(READY_MAX)),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            room: Arc::new(Semaphore::new(UPLOAD_BYTES_MAX as usize)),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             uploads: HashMap::new(),
@@ -330,23 +335,22 @@ impl Session {
                 if self.running.contains_key(&id) || self.uploads.contains_key(&id) {
                     return Err(Malformed("two requests have one number"));
                 }
-                let (len, len_max) = match &request {
-                    Request::Put { len, .. } => (*len, UPLOAD_BYTES_MAX),
-                    Request::Swap { len, .. } => (*len, HEAD_BYTES_MAX as u64),
-                    _ => (0, 0),
+                let (left, room) = match &request {
+                    Request::Put { len, .. } => (*len, self.room(*len, UPLOAD_BYTES_MAX.into())),
+                    Request::Swap { len, .. } => (*len, self.room(*len, HEAD_BYTES_MAX as u64)),
+                    _ => (0, Ok(None)),
                 };
-                let under_way: u64 = self.uploads.values().map(|upload| upload.len).sum();
-                if len > len_max || under_way.saturating_add(len) > UPLOAD_BYTES_MAX {
-                    return Err(Malformed("more is sent than is taken in"));
+                if left > OBJECT_BYTES_MAX {
+                    return Err(Malformed("more is sent than any object has"));
                 }
                 let upload = Upload {
                     request,
                     body: Vec::new(),
-                    left: len,
-                    len,
+                    left,
+                    room,
                     paid,
                 };
-                if len == 0 {
+                if left == 0 {
                     self.start(id, upload);
                 } else {
                     self.uploads.insert(id, upload);
@@ -356,10 +360,13 @@ impl Session {
             Frame::Data { id, bytes } => {
                 let upload = self.uploads.get_mut(&id);
                 let upload = upload.ok_or(Malformed("data belong to no request"))?;
-                let left = upload.left.checked_sub(bytes.len() as u64);
-                upload.left = left.ok_or(Malformed("more data came than was announced"))?;
-                // What will be refused is not kept.
-                if self.served.writes {
+                let len = bytes.len() as u64;
+                // Many small parts take more room than their bytes.
+                if len != upload.left.min(DATA_BYTES_MAX as u64) {
+                    return Err(Malformed("a part of a body is not as long as it has to be"));
+                }
+                upload.left -= len;
+                if let Ok(Some(_)) = upload.room {
                     upload.body.push(bytes);
                 }
                 self.link.took();
@@ -384,10 +391,30 @@ impl Session {
         }
     }
 
+    /// Room for a body, where it will be kept.
+    fn room(
+        &self,
+        len: u64,
+        len_max: u64,
+    ) -> std::result::Result<Option<OwnedSemaphorePermit>, Refused> {
+        if !self.served.writes {
+            return Ok(None);
+        }
+        let bytes = u32::try_from(len).ok().filter(|_| len <= len_max);
+        let bytes =
+            bytes.ok_or_else(|| Refused(Why::Unsupported, "it is too long to travel".into()))?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        room.map(Some).map_err(|_| {
+            let said = "this client sends more at once than is taken in";
+            Refused(Why::Storage, said.into())
+        })
+    }
+
     fn start(&mut self, id: u32, upload: Upload) {
         let Upload {
             request,
             body,
+            room,
             paid,
             ..
         } = upload;
@@ -414,10 +441,10 @@ impl Session {
         let waiting = waits.then(place).flatten();
         let paid = waiting.is_none().then_some(paid);
         let task = self.tasks.spawn(async move {
-            let done = if writes {
-                served.write(request, body, &out).await
-            } else {
-                served.read(request, &out).await
+            let done = match room {
+                Err(refused) => Err(refused),
+                Ok(_room) if writes => served.write(request, body, &out).await,
+                Ok(_) => served.read(request, &out).await,
             };
             if let Err(refused) = done {
                 out.fail(refused).await;

@@ -341,6 +341,7 @@ async fn garbage_ends_the_connection_it_came_on_and_no_other() {
         vec![Message::Binary(vec![3; frame::FRAME_BYTES_MAX + 1].into())],
         said(&[data(9)]),
         said(&[put(1, 2), data(1)]),
+        said(&[put(1, 9), data(1)]),
         said(&[put(1, u64::MAX)]),
         said(&[put(1, 9), put(1, 9)]),
         said(&[Frame::Credit(u32::MAX)]),

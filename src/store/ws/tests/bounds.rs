@@ -29,13 +29,14 @@ async fn a_body_that_travels_longer_than_the_patience_is_no_silence() {
         while let Some(frame) = next(&mut raw).await {
             pause(100).await;
             match frame {
-                Frame::Request { id, request } => match request {
-                    Request::Put { len, .. } => (put, left) = (id, len),
-                    _ => {
-                        let answer = frame::Answer::Absent;
-                        say(&mut raw, &Frame::Answer { id, answer }).await;
-                    }
-                },
+                Frame::Request {
+                    id,
+                    request: Request::Put { len, .. },
+                } => (put, left) = (id, len),
+                Frame::Request { id, .. } => {
+                    let answer = frame::Answer::Absent;
+                    say(&mut raw, &Frame::Answer { id, answer }).await;
+                }
                 Frame::Data { bytes, .. } => {
                     left -= bytes.len() as u64;
                     if left == 0 {
@@ -150,7 +151,7 @@ async fn a_client_that_says_nothing_loses_its_place_whatever_it_waits_for() {
 /// What answers pings was kept for whoever did not read the answers, without a bound.
 #[tokio::test]
 async fn answers_to_pings_are_not_kept_without_bound() {
-    let ping = [&[0x89, 0x80 | 125, 0, 0, 0, 0][..], &[7; 125]].concat();
+    let ping = [&[0x89, 0xfd, 0, 0, 0, 0][..], &[7; 125]].concat();
     let pings = ping.repeat(20_000);
     let (unread, _other) = tokio::io::duplex(1);
     let socket = tokio::io::join(&pings[..], unread);
@@ -196,4 +197,60 @@ async fn connecting_that_was_given_up_goes_on() {
     drop(given_up);
     pause(400).await;
     assert!(store.head(&branch).await.unwrap().is_none());
+}
+
+/// Only what was still on its way was counted: of what had come and was being written, any number of bytes was
+/// held. And whoever sent too much lost the connection, with all that others had under way on it.
+#[tokio::test]
+async fn a_body_without_room_is_passed_over_and_holds_its_room_until_it_is_written() {
+    const ROOM: u64 = 1 << 30;
+
+    let body = |id: u32| Frame::Data {
+        id,
+        bytes: Bytes::from_static(b"body"),
+    };
+    let put = |id: u8, len: u64| Frame::Request {
+        id: id.into(),
+        request: Request::Put {
+            object: Object {
+                kind: Kind::Pack,
+                id: PackId([id; 16]),
+            },
+            len,
+        },
+    };
+    let swap = |id: u32, len: u64| Frame::Request {
+        id,
+        request: Request::Swap {
+            branch: main(),
+            expected: None,
+            len,
+        },
+    };
+    let failed = |frame: &Frame| match frame {
+        Frame::Failed { why, .. } => Some(*why),
+        _ => None,
+    };
+    let served = Served::begin(stuck().with_writes(true)).await;
+    let mut raw = greeted(served.address).await;
+    // Longer than any head.
+    say(&mut raw, &swap(1, (1 << 20) + 4)).await;
+    let bytes = Bytes::from(vec![7; frame::DATA_BYTES_MAX]);
+    for _ in 0..4 {
+        let bytes = bytes.clone();
+        say(&mut raw, &Frame::Data { id: 1, bytes }).await;
+    }
+    say(&mut raw, &body(1)).await;
+    assert_eq!(failed(&heard(&mut raw, 1).await), Some(Why::Unsupported));
+    // This one is never written.
+    say(&mut raw, &swap(2, 4)).await;
+    say(&mut raw, &body(2)).await;
+    say(&mut raw, &put(3, ROOM - 4)).await;
+    say(&mut raw, &put(4, 4)).await;
+    say(&mut raw, &body(4)).await;
+    assert_eq!(failed(&heard(&mut raw, 4).await), Some(Why::Storage));
+    say(&mut raw, &Frame::Cancel { id: 3 }).await;
+    say(&mut raw, &put(5, 4)).await;
+    say(&mut raw, &body(5)).await;
+    assert_eq!(failed(&heard(&mut raw, 5).await), None);
 }
