@@ -501,8 +501,9 @@ impl From<object_store::Error> for Refused {
         use object_store::Error as E;
 
         let why = match &error {
-            E::NotFound { .. } => Why::Missing,
-            E::AlreadyExists { .. } => Why::Exists,
+            // Here the storage would say where it lies on this machine.
+            E::NotFound { .. } => return Self(Why::Missing, "it is not there".into()),
+            E::AlreadyExists { .. } => return Self(Why::Exists, "it is there already".into()),
             E::NotSupported { .. } => Why::Unsupported,
             _ => Why::Storage,
         };

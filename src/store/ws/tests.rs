@@ -100,6 +100,21 @@ async fn a_directory_is_served_and_an_address_is_enough() {
     assert!(store.is_same(&Store::open_url(&served.url("db")).unwrap()));
     conformance::frames_are_read_by_their_place(&store).await;
     conformance::no_increment_is_lost(&store).await;
+    // Where the directory lies is not told.
+    let mut raw = greeted(served.address).await;
+    let object = Object {
+        kind: Kind::Pack,
+        id: PackId([9; 16]),
+    };
+    let part = Part::All;
+    let request = Request::Get { object, part };
+    say(&mut raw, &Frame::Request { id: 1, request }).await;
+    let answer = heard(&mut raw, 1).await;
+    let place = root.path().to_str().unwrap();
+    assert!(
+        matches!(&answer, Frame::Failed { why: Why::Missing, said, .. } if !said.contains(place)),
+        "{answer:?}"
+    );
     assert!(Store::open_url(&format!("{}?a=b", served.url("db"))).is_err());
     let error = Store::open_url("wss://host/db").unwrap_err();
     assert!(error.to_string().contains("proxy"), "{error}");
