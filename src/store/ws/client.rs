@@ -125,11 +125,7 @@ impl Remote {
         len_max: u64,
     ) -> Result<(Answer, Bytes), Failure> {
         let connection = self.connection().await?;
-        let writes = matches!(
-            request,
-            Request::Put { .. } | Request::Delete(_) | Request::Swap { .. }
-        );
-        if writes && !connection.writes() {
+        if request.writes() && !connection.writes() {
             let said = format!(
                 "{} can only be read: its server was not started to write",
                 self.0.location
@@ -202,10 +198,8 @@ impl Remote {
         let mut from = Reader::new(&body);
         let mut found = Vec::new();
         while let (Ok(id), Ok(size), Ok(modified)) = (from.array(), from.u64(), from.u64()) {
-            let key = key_of(Object {
-                kind,
-                id: PackId(id),
-            });
+            let id = PackId(id);
+            let key = Object { kind, id }.key(&Key::ROOT);
             found.push(object_meta(key, size, modified.cast_signed()));
         }
         Ok(found)
@@ -454,13 +448,6 @@ fn object_at(key: &Key) -> object_store::Result<Object> {
     match found {
         Some((kind, id)) => Ok(Object { kind, id }),
         None => unsupported("anything but packs and notes"),
-    }
-}
-
-fn key_of(object: Object) -> Key {
-    match object.kind {
-        Kind::Pack => layout::pack_key(&Key::ROOT, object.id),
-        Kind::Note => layout::note_key(&Key::ROOT, object.id),
     }
 }
 

@@ -28,10 +28,8 @@ use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use super::frame::{Answer, Frame, Request, VERSION, Why};
 use super::link::{Broken, Link, parts, read};
 use super::token::SyncToken;
+use crate::store::failure::{REASON_CHARS_MAX, for_people};
 use crate::wire::Malformed;
-
-/// Longest text that is taken over from a server, in characters.
-const SAID_CHARS_MAX: usize = 300;
 
 /// Where a server is, and what it is shown.
 pub(super) struct Target {
@@ -378,10 +376,7 @@ async fn take_in(stream: &mut Incoming, link: &Link, calls: &Calls) -> Broken {
 
 /// What a server says to people, without what is for terminals.
 fn clean(said: &str) -> String {
-    let shown = said.chars().take(SAID_CHARS_MAX);
-    shown
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    for_people(said, REASON_CHARS_MAX)
 }
 
 /// Why the server let no connection be opened. What else it says is not shown.
@@ -452,6 +447,6 @@ mod tests {
     fn what_a_server_says_can_not_move_the_cursor() {
         let said = clean(&format!("\u{1b}[2J\r\n{}", "é".repeat(1000)));
         assert!(said.chars().all(|c| !c.is_control()));
-        assert_eq!(said.chars().count(), SAID_CHARS_MAX);
+        assert_eq!(said.chars().count(), REASON_CHARS_MAX);
     }
 }

@@ -1,9 +1,10 @@
 //! The words of the protocol and their bytes: plain functions, described in `PROTOCOL.md`.
 
 use bytes::Bytes;
+use object_store::path::Path;
 
 use crate::id::{BranchName, PackId};
-use crate::store::HeadVersion;
+use crate::store::{HeadVersion, layout};
 use crate::wire::{Malformed, Reader, Result, Writer};
 
 /// The version of the protocol that is spoken here.
@@ -262,6 +263,11 @@ impl Frame {
 }
 
 impl Request {
+    /// Whether it changes what is there.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Delete(_) | Self::Swap { .. })
+    }
+
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Get { object, part } => {
@@ -331,6 +337,14 @@ impl Request {
 }
 
 impl Object {
+    /// Where it lies in a store.
+    pub(super) fn key(self, prefix: &Path) -> Path {
+        match self.kind {
+            Kind::Pack => layout::pack_key(prefix, self.id),
+            Kind::Note => layout::note_key(prefix, self.id),
+        }
+    }
+
     fn write(&self, out: &mut Writer) {
         out.u8(self.kind as u8);
         out.raw(&self.id.0);

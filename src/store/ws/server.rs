@@ -36,7 +36,7 @@ use super::token::SyncToken;
 use crate::error::{Error, Result};
 use crate::id::BranchName;
 use crate::store::head::HEAD_BYTES_MAX;
-use crate::store::{CasOutcome, HeadVersion, Store, failure, layout};
+use crate::store::{CasOutcome, HeadVersion, Store, failure};
 use crate::wire::{Malformed, Writer};
 
 /// Clients that are served at once; others wait to be.
@@ -424,10 +424,7 @@ impl Session {
             ready: Arc::clone(&self.ready),
         };
         let served = self.served.clone();
-        let writes = matches!(
-            request,
-            Request::Put { .. } | Request::Delete(_) | Request::Swap { .. }
-        );
+        let writes = request.writes();
         // Waiting is not to keep others from asking, so up to a bound it costs nothing.
         let waits = matches!(
             request,
@@ -585,7 +582,7 @@ impl Served {
         let options = GetOptions::new()
             .with_range(range)
             .with_head(part == Part::Nothing);
-        let key = key_of(&self.store, object);
+        let key = object.key(&inner.prefix);
         let found = inner.objects.get_opts(&key, options).await;
         inner.counters.got(0);
         let found = found?;
@@ -673,7 +670,7 @@ impl Served {
                 inner
                     .counters
                     .put(usize::try_from(len).unwrap_or(usize::MAX));
-                let key = key_of(&self.store, object);
+                let key = object.key(&inner.prefix);
                 let body: PutPayload = body.into_iter().collect();
                 let options = PutOptions::from(PutMode::Create);
                 inner.objects.put_opts(&key, body, options).await?;
@@ -681,7 +678,7 @@ impl Served {
             }
             Request::Delete(object) => {
                 inner.counters.deleted();
-                inner.objects.delete(&key_of(&self.store, object)).await?;
+                inner.objects.delete(&object.key(&inner.prefix)).await?;
                 Answer::Done
             }
             Request::Swap {
@@ -727,11 +724,4 @@ async fn listing(body: Writer, out: &Out) -> std::result::Result<(), Refused> {
     }
     out.answer(Answer::Listing { len }, &body).await;
     Ok(())
-}
-
-fn key_of(store: &Store, object: Object) -> object_store::path::Path {
-    match object.kind {
-        Kind::Pack => layout::pack_key(&store.0.prefix, object.id),
-        Kind::Note => layout::note_key(&store.0.prefix, object.id),
-    }
 }
