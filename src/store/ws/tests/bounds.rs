@@ -245,6 +245,10 @@ async fn a_body_without_room_is_passed_over_and_holds_its_room_until_it_is_writt
     // This one is never written.
     say(&mut raw, &swap(2, 4)).await;
     say(&mut raw, &body(2)).await;
+    // What is answered now was asked after that one had begun.
+    let request = Request::List(Kind::Pack);
+    say(&mut raw, &Frame::Request { id: 6, request }).await;
+    assert_eq!(failed(&heard(&mut raw, 6).await), None);
     say(&mut raw, &put(3, ROOM - 4)).await;
     say(&mut raw, &put(4, 4)).await;
     say(&mut raw, &body(4)).await;
