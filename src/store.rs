@@ -584,6 +584,10 @@ impl Store {
     }
 
     fn failure(&self, error: object_store::Error) -> Error {
+        #[cfg(feature = "ws")]
+        if let Some(said) = ws::denied(&error) {
+            return Error::Invalid(said);
+        }
         failure(&self.0.location, failure::requested(error))
     }
 

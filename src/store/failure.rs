@@ -10,7 +10,7 @@ use std::fmt;
 use crate::error::StoreFailure;
 
 /// Longest reason that is taken over from a server, in characters.
-const REASON_CHARS_MAX: usize = 300;
+pub(super) const REASON_CHARS_MAX: usize = 300;
 /// What comes before the status and the body of an answer, in the words of `object_store`.
 const STATUS: &str = "non-2xx status code: ";
 /// What comes before a body, in the words of `object_store`.
@@ -123,8 +123,12 @@ fn without_body(text: &str) -> String {
     .fold(before.to_owned(), |said, (part, _)| {
         format!("{said}: {part}")
     });
-    let long = before.chars().count() + REASON_CHARS_MAX;
-    let shown = reason.chars().take(long);
+    for_people(&reason, before.chars().count() + REASON_CHARS_MAX)
+}
+
+/// So much of what a server says, without what is for terminals.
+pub(super) fn for_people(said: &str, chars_max: usize) -> String {
+    let shown = said.chars().take(chars_max);
     shown
         .map(|c| if c.is_control() { ' ' } else { c })
         .collect()

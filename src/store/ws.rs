@@ -26,7 +26,7 @@ mod server;
 pub(crate) mod tests;
 mod token;
 
-pub(super) use self::client::open;
+pub(super) use self::client::{denied, open};
 pub use self::server::{SyncServer, serve_sync};
 pub use self::token::SyncToken;
 
@@ -42,4 +42,6 @@ fn config() -> WebSocketConfig {
     WebSocketConfig::default()
         .max_message_size(Some(frame::FRAME_BYTES_MAX))
         .max_frame_size(Some(frame::FRAME_BYTES_MAX))
+        // Pings are answered, also to one that does not read the answers: what is sent to it then fails.
+        .max_write_buffer_size(4 * frame::FRAME_BYTES_MAX)
 }

@@ -18,6 +18,7 @@ use object_store::{
     MultipartUpload, ObjectMeta, ObjectStore, PutMode, PutMultipartOptions, PutOptions, PutPayload,
     PutResult,
 };
+use tokio::task::JoinSet;
 use url::Url;
 
 use super::connection::{Connection, Failure, Target};
@@ -76,8 +77,24 @@ struct Inner {
     connection: Mutex<Option<Connecting>>,
 }
 
-/// Many may wait for it; whichever of them is polled goes on with it.
+/// Many may wait for it, and it goes on when none does.
 type Connecting = Shared<BoxFuture<'static, Result<Arc<Connection>, Failure>>>;
+
+/// Connects in a task of its own: whoever gives up waiting holds nobody else up.
+fn connect(target: &Arc<Target>) -> Connecting {
+    let mut tasks = JoinSet::new();
+    if tokio::runtime::Handle::try_current().is_ok() {
+        tasks.spawn(Connection::open(Arc::clone(target)));
+    }
+    let connecting = async move {
+        match tasks.join_next().await {
+            Some(Ok(opened)) => opened,
+            None => Err(Failure::Unsent("sync needs a runtime of tokio".into())),
+            Some(Err(_)) => Err(Failure::Unsent("connecting was ended".into())),
+        }
+    };
+    connecting.boxed().shared()
+}
 
 impl Remote {
     async fn connection(&self) -> Result<Arc<Connection>, Failure> {
@@ -87,18 +104,14 @@ impl Remote {
                 // Nothing panics while the lock is held, so what it guards is whole.
                 PoisonError::get_mut(poisoned)
             });
-            match known.as_ref() {
-                Some(connecting)
-                    if !matches!(connecting.peek(), Some(Err(_)))
-                        && !matches!(connecting.peek(), Some(Ok(open)) if open.is_closed()) =>
-                {
-                    connecting.clone()
-                }
-                _ => {
-                    let target = Arc::clone(&self.0.target);
-                    let connecting = Connection::open(target).boxed().shared();
-                    known.insert(connecting).clone()
-                }
+            let of_use = |connecting: &&Connecting| match (*connecting).clone().now_or_never() {
+                None => true,
+                Some(Ok(open)) => !open.is_closed(),
+                Some(Err(_)) => false,
+            };
+            match known.as_ref().filter(of_use) {
+                Some(connecting) => connecting.clone(),
+                None => known.insert(connect(&self.0.target)).clone(),
             }
         };
         connecting.await
@@ -112,11 +125,7 @@ impl Remote {
         len_max: u64,
     ) -> Result<(Answer, Bytes), Failure> {
         let connection = self.connection().await?;
-        let writes = matches!(
-            request,
-            Request::Put { .. } | Request::Delete(_) | Request::Swap { .. }
-        );
-        if writes && !connection.writes() {
+        if request.writes() && !connection.writes() {
             let said = format!(
                 "{} can only be read: its server was not started to write",
                 self.0.location
@@ -189,10 +198,8 @@ impl Remote {
         let mut from = Reader::new(&body);
         let mut found = Vec::new();
         while let (Ok(id), Ok(size), Ok(modified)) = (from.array(), from.u64(), from.u64()) {
-            let key = key_of(Object {
-                kind,
-                id: PackId(id),
-            });
+            let id = PackId(id);
+            let key = Object { kind, id }.key(&Key::ROOT);
             found.push(object_meta(key, size, modified.cast_signed()));
         }
         Ok(found)
@@ -424,19 +431,23 @@ fn object_error(failure: Failure, of: impl ToString) -> object_store::Error {
     }
 }
 
+/// What a server said that does not let this client do something.
+pub(in crate::store) fn denied(error: &object_store::Error) -> Option<String> {
+    let object_store::Error::PermissionDenied { source, .. } = error else {
+        return None;
+    };
+    match source.downcast_ref()? {
+        Failure::Said(Why::Denied, said) => Some(said.clone()),
+        _ => None,
+    }
+}
+
 fn object_at(key: &Key) -> object_store::Result<Object> {
     let pack = layout::pack_at(&Key::ROOT, key).map(|id| (Kind::Pack, id));
     let found = pack.or_else(|| Some((Kind::Note, layout::note_at(&Key::ROOT, key)?)));
     match found {
         Some((kind, id)) => Ok(Object { kind, id }),
         None => unsupported("anything but packs and notes"),
-    }
-}
-
-fn key_of(object: Object) -> Key {
-    match object.kind {
-        Kind::Pack => layout::pack_key(&Key::ROOT, object.id),
-        Kind::Note => layout::note_key(&Key::ROOT, object.id),
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::pin::pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -27,10 +28,8 @@ use tokio_tungstenite::tungstenite::http::header::AUTHORIZATION;
 use super::frame::{Answer, Frame, Request, VERSION, Why};
 use super::link::{Broken, Link, parts, read};
 use super::token::SyncToken;
+use crate::store::failure::{REASON_CHARS_MAX, for_people};
 use crate::wire::Malformed;
-
-/// Longest text that is taken over from a server, in characters.
-const SAID_CHARS_MAX: usize = 300;
 
 /// Where a server is, and what it is shown.
 pub(super) struct Target {
@@ -99,9 +98,6 @@ struct Call {
 
 impl Connection {
     pub(super) async fn open(target: Arc<Target>) -> Result<Arc<Self>, Failure> {
-        if tokio::runtime::Handle::try_current().is_err() {
-            return Err(Failure::Unsent("sync needs a runtime of tokio".into()));
-        }
         match timeout(target.handshake, Self::greet(&target)).await {
             Ok(opened) => opened.map(Arc::new),
             Err(_) => Err(Failure::Unsent(format!(
@@ -131,7 +127,8 @@ impl Connection {
         let (link, outgoing) = Link::new();
         let (link, calls) = (Arc::new(link), Arc::new(Calls::default()));
         link.greet(false);
-        let (writing, waiting, patience) = (Arc::clone(&link), Arc::clone(&calls), target.patience);
+        let (writing, patience) = (Arc::clone(&link), target.patience);
+        let waiting = Ends(Arc::clone(&calls));
         let mut tasks = JoinSet::new();
         let (greeted, greeting) = oneshot::channel();
         tasks.spawn(async move {
@@ -144,12 +141,12 @@ impl Connection {
                         return why;
                     }
                 }
-                take_in(&mut stream, &writing, &waiting).await
+                take_in(&mut stream, &writing, &waiting.0).await
             });
             let why = match select(written, came).await {
                 Either::Left((why, _)) | Either::Right((why, _)) => why,
             };
-            waiting.close(why);
+            waiting.0.close(why);
         });
         let writes = match greeting.await {
             Ok(Ok(writes)) => writes,
@@ -197,11 +194,22 @@ impl Connection {
         for bytes in parts(&upload) {
             self.link.send(Frame::Data { id, bytes });
         }
+        let (mine, mut sent) = (self.link.queued(), self.link.sent());
         let mut known = 0;
         loop {
-            match timeout(self.patience, &mut told).await {
-                Ok(Ok(answer)) => return answer,
-                Ok(Err(_)) => return Err(Failure::Broken("it was closed".into())),
+            // A server can not answer what has not reached it, and a long body may take its time.
+            let sending = *sent.borrow_and_update() < mine;
+            let sign = pin!(async {
+                if !sending || sent.changed().await.is_err() {
+                    std::future::pending::<()>().await;
+                }
+            });
+            match timeout(self.patience, select(&mut told, sign)).await {
+                Ok(Either::Left((Ok(answer), _))) => return answer,
+                Ok(Either::Left((Err(_), _))) => {
+                    return Err(Failure::Broken("it was closed".into()));
+                }
+                Ok(Either::Right(_)) => {}
                 Err(_) => {
                     let now = came.load(Ordering::Acquire);
                     if now == known {
@@ -229,6 +237,15 @@ impl Drop for Asked<'_> {
         if self.of.calls.waiting().calls.remove(&id).is_some() {
             self.of.link.send(Frame::Cancel { id });
         }
+    }
+}
+
+/// Held by the task of a connection, which may also be dropped, with its runtime.
+struct Ends(Arc<Calls>);
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.0.close(Broken("its task ended".into()));
     }
 }
 
@@ -359,10 +376,7 @@ async fn take_in(stream: &mut Incoming, link: &Link, calls: &Calls) -> Broken {
 
 /// What a server says to people, without what is for terminals.
 fn clean(said: &str) -> String {
-    let shown = said.chars().take(SAID_CHARS_MAX);
-    shown
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    for_people(said, REASON_CHARS_MAX)
 }
 
 /// Why the server let no connection be opened. What else it says is not shown.
@@ -433,6 +447,6 @@ mod tests {
     fn what_a_server_says_can_not_move_the_cursor() {
         let said = clean(&format!("\u{1b}[2J\r\n{}", "é".repeat(1000)));
         assert!(said.chars().all(|c| !c.is_control()));
-        assert_eq!(said.chars().count(), SAID_CHARS_MAX);
+        assert_eq!(said.chars().count(), REASON_CHARS_MAX);
     }
 }

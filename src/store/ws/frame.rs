@@ -1,9 +1,10 @@
 //! The words of the protocol and their bytes: plain functions, described in `PROTOCOL.md`.
 
 use bytes::Bytes;
+use object_store::path::Path;
 
 use crate::id::{BranchName, PackId};
-use crate::store::HeadVersion;
+use crate::store::{HeadVersion, layout};
 use crate::wire::{Malformed, Reader, Result, Writer};
 
 /// The version of the protocol that is spoken here.
@@ -262,6 +263,11 @@ impl Frame {
 }
 
 impl Request {
+    /// Whether it changes what is there.
+    pub(super) fn writes(&self) -> bool {
+        matches!(self, Self::Put { .. } | Self::Delete(_) | Self::Swap { .. })
+    }
+
     fn write(&self, out: &mut Writer) {
         match self {
             Self::Get { object, part } => {
@@ -331,6 +337,14 @@ impl Request {
 }
 
 impl Object {
+    /// Where it lies in a store.
+    pub(super) fn key(self, prefix: &Path) -> Path {
+        match self.kind {
+            Kind::Pack => layout::pack_key(prefix, self.id),
+            Kind::Note => layout::note_key(prefix, self.id),
+        }
+    }
+
     fn write(&self, out: &mut Writer) {
         out.u8(self.kind as u8);
         out.raw(&self.id.0);
@@ -481,6 +495,14 @@ fn version(from: &mut Reader<'_>) -> Result<HeadVersion> {
     } else {
         None
     };
+    // Servers of objects are shown it in a header, and a header of anything else is a panic.
+    if [Some(tag), generation]
+        .iter()
+        .flatten()
+        .any(|text| text.contains(char::is_control))
+    {
+        return Err(Malformed("a version has characters that none has"));
+    }
     Ok(HeadVersion::of_parts(tag, generation))
 }
 
@@ -599,6 +621,17 @@ mod tests {
                 let longer = [&bytes[..], b"\0"].concat();
                 assert!(Frame::decode(&longer.into()).is_err(), "{frame:?}");
             }
+        }
+    }
+
+    /// A tag with a line break in it became a header of a request to the storage, which panicked.
+    #[test]
+    fn a_version_that_could_be_no_header_is_refused() {
+        for (tag, generation) in [("a\nb", None), ("\u{7f}", Some("1")), ("a", Some("1\r"))] {
+            let version = HeadVersion::of_parts(tag, generation);
+            let answer = Answer::Swapped(version);
+            let bytes = Frame::Answer { id: 1, answer }.encode();
+            assert!(Frame::decode(&bytes).is_err(), "{bytes:?}");
         }
     }
 

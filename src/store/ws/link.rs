@@ -11,14 +11,14 @@
 //! whoever asks: futures that nobody goes on with hold nobody up.
 
 use std::pin::pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::{Either, select};
 use futures::{Sink, SinkExt, Stream, StreamExt};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::timeout;
 use tokio_tungstenite::tungstenite::{self, Message};
 
@@ -39,6 +39,9 @@ pub(super) struct Link {
     allowed: AtomicU32,
     /// What was taken in and has not been granted anew.
     taken: AtomicU32,
+    /// Frames that were queued so far, and how many of them the socket took.
+    queued: AtomicU64,
+    sent: watch::Sender<u64>,
 }
 
 /// What a [`Link`] sends, for [`write`].
@@ -73,6 +76,8 @@ impl Link {
             granted: Semaphore::new(0),
             allowed: AtomicU32::new(CREDIT),
             taken: AtomicU32::new(0),
+            queued: AtomicU64::new(0),
+            sent: watch::Sender::new(0),
         };
         let outgoing = Outgoing {
             first: first_out,
@@ -93,12 +98,28 @@ impl Link {
 
     /// Sends a frame in its turn. Where nobody writes any more, whoever waits for an answer is told.
     pub(super) fn send(&self, frame: Frame) {
-        let _ = self.queue.send((frame, None));
+        self.enqueue(frame, None);
     }
 
     /// Sends a frame in its turn, and gives the permit back when it is sent.
     pub(super) fn send_with(&self, frame: Frame, permit: OwnedSemaphorePermit) {
-        let _ = self.queue.send((frame, Some(permit)));
+        self.enqueue(frame, Some(permit));
+    }
+
+    fn enqueue(&self, frame: Frame, permit: Option<OwnedSemaphorePermit>) {
+        // Counted first, so that what is ahead of a frame is counted when that was queued.
+        self.queued.fetch_add(1, Ordering::AcqRel);
+        let _ = self.queue.send((frame, permit));
+    }
+
+    /// How many frames were queued so far: once as many are sent, all of those are.
+    pub(super) fn queued(&self) -> u64 {
+        self.queued.load(Ordering::Acquire)
+    }
+
+    /// How many of the frames that were queued the socket took.
+    pub(super) fn sent(&self) -> watch::Receiver<u64> {
+        self.sent.subscribe()
     }
 
     /// The other side lets us send more.
@@ -169,9 +190,11 @@ impl Link {
             let Some((frame, permit)) = self.next(&mut outgoing).await else {
                 return Broken("it was closed".into());
             };
+            let costs = frame.costs();
             let sent = timeout(patience, sink.send(self.ready(frame))).await;
             drop(permit);
             match sent.map_err(slow) {
+                Ok(Ok(())) if costs => self.sent.send_modify(|sent| *sent += 1),
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => return error.into(),
                 Err(slow) => return slow,

@@ -1,7 +1,8 @@
 //! The answering side: stores of this process, for whoever asks over WebSocket.
 //!
-//! Each request runs as a task of its own and reads no faster than its answer is taken in. What a client has
-//! under way is bounded by what it was granted; its grant comes back when a request is done.
+//! Each request runs as a task of its own and reads no faster than its answer is taken in. How many a client
+//! has under way is bounded by what it was granted, which comes back when one is done, and by the heads that
+//! it waits for at no cost; what it sends by a number of bytes, which are its to use anew when they are written.
 //!
 //! **Invariant.** Without a token, only this machine is served, and no web page on it.
 //!
@@ -18,7 +19,7 @@ use futures::future::{Either, select};
 use futures::stream::{StreamExt, TryStreamExt};
 use object_store::{GetOptions, GetRange, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, timeout};
 use tokio_tungstenite::accept_hdr_async_with_config;
@@ -35,18 +36,18 @@ use super::token::SyncToken;
 use crate::error::{Error, Result};
 use crate::id::BranchName;
 use crate::store::head::HEAD_BYTES_MAX;
-use crate::store::{CasOutcome, HeadVersion, Store, failure, layout};
+use crate::store::{CasOutcome, HeadVersion, Store, failure};
 use crate::wire::{Malformed, Writer};
 
 /// Clients that are served at once; others wait to be.
 const CLIENTS_MAX: usize = 256;
 /// Frames that a client's answers may have ready at once.
 const READY_MAX: usize = 16;
-/// Heads that a client waits for at once.
+/// Heads that a client waits for at no cost.
 const WAITS_MAX: usize = 256;
-/// Bytes that a client may be sending at once.
-const UPLOAD_BYTES_MAX: u64 = 1 << 30;
-/// How long a client may have nothing to say.
+/// Bytes of bodies that are held for a client at once.
+const UPLOAD_BYTES_MAX: u32 = 1 << 30;
+/// How long a client may have nothing to say, whatever it waits for.
 const IDLE: Duration = Duration::from_mins(5);
 /// How long nobody new is served after the system could open no connection.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -58,6 +59,7 @@ pub struct SyncServer {
     token: Option<SyncToken>,
     writes: bool,
     every: Duration,
+    pub(super) idle: Duration,
 }
 
 impl SyncServer {
@@ -67,23 +69,34 @@ impl SyncServer {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if a name has other characters than letters, digits, `-`, `_` and `.`.
+    /// [`Error::Invalid`] if two have one name, or if a name has other characters than letters, digits, `-`,
+    /// `_` and `.`, or is `.` or `..`, which no address holds.
     pub fn try_new(
         stores: impl IntoIterator<Item = (String, Store)>,
         token: Option<SyncToken>,
     ) -> Result<Self> {
-        let stores: BTreeMap<_, _> = stores.into_iter().collect();
         let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-        if let Some(name) = stores.keys().find(|name| !name.chars().all(plain)) {
-            return Err(Error::invalid(format!(
-                "{name:?} can not be served: a name consists of letters, digits, - _ and ."
-            )));
+        let mut named = BTreeMap::new();
+        for (name, store) in stores {
+            if !name.chars().all(plain) || [".", ".."].contains(&&*name) {
+                return Err(Error::invalid(format!(
+                    "{name:?} can not be served: a name consists of letters, digits, - _ and ., and is \
+                     neither . nor .."
+                )));
+            }
+            if named.contains_key(&name) {
+                return Err(Error::invalid(format!(
+                    "two stores can not be served under one name, {name:?}"
+                )));
+            }
+            named.insert(name, store);
         }
         Ok(Self {
-            stores,
+            stores: named,
             token,
             writes: false,
             every: Duration::from_secs(1),
+            idle: IDLE,
         })
     }
 
@@ -140,6 +153,7 @@ pub async fn serve_sync(listener: TcpListener, server: SyncServer) -> Result<()>
     let doors = Arc::new(Doors {
         served: served.collect(),
         token: server.token,
+        idle: server.idle,
     });
     let places = Arc::new(Semaphore::new(CLIENTS_MAX));
     let mut clients = JoinSet::new();
@@ -164,6 +178,7 @@ pub async fn serve_sync(listener: TcpListener, server: SyncServer) -> Result<()>
 struct Doors {
     served: BTreeMap<String, Served>,
     token: Option<SyncToken>,
+    idle: Duration,
 }
 
 /// One store.
@@ -240,12 +255,11 @@ impl Doors {
             }
             let mut session = Session::new(served, Arc::clone(&link));
             loop {
-                let frame = match timeout(IDLE, read(&mut stream)).await {
-                    Ok(frame) => frame?,
-                    Err(_) if session.is_idle() => return Ok(()),
-                    Err(_) => continue,
+                // Also from one that waits for an answer: it grants what it takes in, or asks again.
+                let Ok(frame) = timeout(self.idle, read(&mut stream)).await else {
+                    return Ok(());
                 };
-                session.take_in(frame)?;
+                session.take_in(frame?)?;
             }
         });
         match select(writing, serving).await {
@@ -261,6 +275,8 @@ struct Session {
     link: Arc<Link>,
     ready: Arc<Semaphore>,
     waits: Arc<Semaphore>,
+    /// A permit is a byte.
+    room: Arc<Semaphore>,
     tasks: JoinSet<u32>,
     running: HashMap<u32, AbortHandle>,
     uploads: HashMap<u32, Upload>,
@@ -271,18 +287,17 @@ struct Upload {
     request: Request,
     body: Vec<Bytes>,
     left: u64,
-    len: u64,
+    /// Held with the body. Without it, what comes is not kept.
+    room: std::result::Result<Option<OwnedSemaphorePermit>, Refused>,
     paid: Paid,
 }
 
 /// A request's share of the grant, which comes back when it is done.
-struct Paid(Option<Arc<Link>>);
+struct Paid(Arc<Link>);
 
 impl Drop for Paid {
     fn drop(&mut self) {
-        if let Some(link) = &self.0 {
-            link.took();
-        }
+        self.0.took();
     }
 }
 
@@ -293,15 +308,11 @@ impl Session {
             link,
             ready: Arc::new(Semaphore::new(READY_MAX)),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
+            room: Arc::new(Semaphore::new(UPLOAD_BYTES_MAX as usize)),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             uploads: HashMap::new(),
         }
-    }
-
-    fn is_idle(&mut self) -> bool {
-        self.reap();
-        self.running.is_empty()
     }
 
     fn reap(&mut self) {
@@ -320,27 +331,26 @@ impl Session {
         match frame {
             Frame::Credit(frames) => self.link.grant(frames),
             Frame::Request { id, request } => {
-                let paid = Paid(Some(Arc::clone(&self.link)));
+                let paid = Paid(Arc::clone(&self.link));
                 if self.running.contains_key(&id) || self.uploads.contains_key(&id) {
                     return Err(Malformed("two requests have one number"));
                 }
-                let (len, len_max) = match &request {
-                    Request::Put { len, .. } => (*len, UPLOAD_BYTES_MAX),
-                    Request::Swap { len, .. } => (*len, HEAD_BYTES_MAX as u64),
-                    _ => (0, 0),
+                let (left, room) = match &request {
+                    Request::Put { len, .. } => (*len, self.room(*len, UPLOAD_BYTES_MAX.into())),
+                    Request::Swap { len, .. } => (*len, self.room(*len, HEAD_BYTES_MAX as u64)),
+                    _ => (0, Ok(None)),
                 };
-                let under_way: u64 = self.uploads.values().map(|upload| upload.len).sum();
-                if len > len_max || under_way.saturating_add(len) > UPLOAD_BYTES_MAX {
-                    return Err(Malformed("more is sent than is taken in"));
+                if left > OBJECT_BYTES_MAX {
+                    return Err(Malformed("more is sent than any object has"));
                 }
                 let upload = Upload {
                     request,
                     body: Vec::new(),
-                    left: len,
-                    len,
+                    left,
+                    room,
                     paid,
                 };
-                if len == 0 {
+                if left == 0 {
                     self.start(id, upload);
                 } else {
                     self.uploads.insert(id, upload);
@@ -350,10 +360,13 @@ impl Session {
             Frame::Data { id, bytes } => {
                 let upload = self.uploads.get_mut(&id);
                 let upload = upload.ok_or(Malformed("data belong to no request"))?;
-                let left = upload.left.checked_sub(bytes.len() as u64);
-                upload.left = left.ok_or(Malformed("more data came than was announced"))?;
-                // What will be refused is not kept.
-                if self.served.writes {
+                let len = bytes.len() as u64;
+                // Many small parts take more room than their bytes.
+                if len != upload.left.min(DATA_BYTES_MAX as u64) {
+                    return Err(Malformed("a part of a body is not as long as it has to be"));
+                }
+                upload.left -= len;
+                if let Ok(Some(_)) = upload.room {
                     upload.body.push(bytes);
                 }
                 self.link.took();
@@ -378,11 +391,31 @@ impl Session {
         }
     }
 
+    /// Room for a body, where it will be kept.
+    fn room(
+        &self,
+        len: u64,
+        len_max: u64,
+    ) -> std::result::Result<Option<OwnedSemaphorePermit>, Refused> {
+        if !self.served.writes {
+            return Ok(None);
+        }
+        let bytes = u32::try_from(len).ok().filter(|_| len <= len_max);
+        let bytes =
+            bytes.ok_or_else(|| Refused(Why::Unsupported, "it is too long to travel".into()))?;
+        let room = Arc::clone(&self.room).try_acquire_many_owned(bytes);
+        room.map(Some).map_err(|_| {
+            let said = "this client sends more at once than is taken in";
+            Refused(Why::Storage, said.into())
+        })
+    }
+
     fn start(&mut self, id: u32, upload: Upload) {
         let Upload {
             request,
             body,
-            mut paid,
+            room,
+            paid,
             ..
         } = upload;
         let out = Out {
@@ -391,25 +424,29 @@ impl Session {
             ready: Arc::clone(&self.ready),
         };
         let served = self.served.clone();
-        let writes = matches!(
+        let writes = request.writes();
+        // Waiting is not to keep others from asking, so up to a bound it costs nothing.
+        let waits = matches!(
             request,
-            Request::Put { .. } | Request::Delete(_) | Request::Swap { .. }
+            Request::Head {
+                seen: Some(_),
+                wait: true,
+                ..
+            }
         );
-        let waits = Arc::clone(&self.waits);
-        if matches!(request, Request::Head { wait: true, .. }) {
-            // Waiting costs nothing, and is not to keep others from asking.
-            drop(std::mem::replace(&mut paid, Paid(None)));
-        }
+        let place = || Arc::clone(&self.waits).try_acquire_owned().ok();
+        let waiting = waits.then(place).flatten();
+        let paid = waiting.is_none().then_some(paid);
         let task = self.tasks.spawn(async move {
-            let done = if writes {
-                served.write(request, body, &out).await
-            } else {
-                served.read(request, &waits, &out).await
+            let done = match room {
+                Err(refused) => Err(refused),
+                Ok(_room) if writes => served.write(request, body, &out).await,
+                Ok(_) => served.read(request, &out).await,
             };
             if let Err(refused) = done {
                 out.fail(refused).await;
             }
-            drop(paid);
+            drop((paid, waiting));
             id
         });
         // What writes has begun, and whoever asked for it may have gone.
@@ -461,8 +498,9 @@ impl From<object_store::Error> for Refused {
         use object_store::Error as E;
 
         let why = match &error {
-            E::NotFound { .. } => Why::Missing,
-            E::AlreadyExists { .. } => Why::Exists,
+            // Here the storage would say where it lies on this machine.
+            E::NotFound { .. } => return Self(Why::Missing, "it is not there".into()),
+            E::AlreadyExists { .. } => return Self(Why::Exists, "it is there already".into()),
             E::NotSupported { .. } => Why::Unsupported,
             _ => Why::Storage,
         };
@@ -482,12 +520,7 @@ impl From<Error> for Refused {
 }
 
 impl Served {
-    async fn read(
-        &self,
-        request: Request,
-        waits: &Semaphore,
-        out: &Out,
-    ) -> std::result::Result<(), Refused> {
+    async fn read(&self, request: Request, out: &Out) -> std::result::Result<(), Refused> {
         match request {
             Request::Get { object, part } => self.get(object, part, out).await,
             Request::List(kind) => {
@@ -518,16 +551,10 @@ impl Served {
                         Known::Changed(found) => found,
                         Known::Same => return same(out).await,
                     },
-                    (Some(seen), true) => {
-                        let Ok(_waiting) = waits.try_acquire() else {
-                            let said = "this client waits for too many heads at once";
-                            return Err(Refused(Why::Denied, said.into()));
-                        };
-                        match self.when_changed(&branch, &seen).await? {
-                            Known::Changed(found) => found,
-                            Known::Same => return same(out).await,
-                        }
-                    }
+                    (Some(seen), true) => match self.when_changed(&branch, &seen).await? {
+                        Known::Changed(found) => found,
+                        Known::Same => return same(out).await,
+                    },
                 };
                 match found {
                     Some((body, version)) => {
@@ -555,7 +582,7 @@ impl Served {
         let options = GetOptions::new()
             .with_range(range)
             .with_head(part == Part::Nothing);
-        let key = key_of(&self.store, object);
+        let key = object.key(&inner.prefix);
         let found = inner.objects.get_opts(&key, options).await;
         inner.counters.got(0);
         let found = found?;
@@ -643,7 +670,7 @@ impl Served {
                 inner
                     .counters
                     .put(usize::try_from(len).unwrap_or(usize::MAX));
-                let key = key_of(&self.store, object);
+                let key = object.key(&inner.prefix);
                 let body: PutPayload = body.into_iter().collect();
                 let options = PutOptions::from(PutMode::Create);
                 inner.objects.put_opts(&key, body, options).await?;
@@ -651,7 +678,7 @@ impl Served {
             }
             Request::Delete(object) => {
                 inner.counters.deleted();
-                inner.objects.delete(&key_of(&self.store, object)).await?;
+                inner.objects.delete(&object.key(&inner.prefix)).await?;
                 Answer::Done
             }
             Request::Swap {
@@ -697,11 +724,4 @@ async fn listing(body: Writer, out: &Out) -> std::result::Result<(), Refused> {
     }
     out.answer(Answer::Listing { len }, &body).await;
     Ok(())
-}
-
-fn key_of(store: &Store, object: Object) -> object_store::path::Path {
-    match object.kind {
-        Kind::Pack => layout::pack_key(&store.0.prefix, object.id),
-        Kind::Note => layout::note_key(&store.0.prefix, object.id),
-    }
 }

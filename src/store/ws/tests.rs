@@ -21,6 +21,8 @@ use crate::id::{BranchName, PackId};
 use crate::store::tests::chain;
 use crate::store::{CasOutcome, Store, conformance};
 
+mod bounds;
+
 const CANARY: &str = "canary-canary-canary";
 
 /// A server that ends with this value.
@@ -98,6 +100,21 @@ async fn a_directory_is_served_and_an_address_is_enough() {
     assert!(store.is_same(&Store::open_url(&served.url("db")).unwrap()));
     conformance::frames_are_read_by_their_place(&store).await;
     conformance::no_increment_is_lost(&store).await;
+    // Where the directory lies is not told.
+    let mut raw = greeted(served.address).await;
+    let object = Object {
+        kind: Kind::Pack,
+        id: PackId([9; 16]),
+    };
+    let part = Part::All;
+    let request = Request::Get { object, part };
+    say(&mut raw, &Frame::Request { id: 1, request }).await;
+    let answer = heard(&mut raw, 1).await;
+    let place = root.path().to_str().unwrap();
+    assert!(
+        matches!(&answer, Frame::Failed { why: Why::Missing, said, .. } if !said.contains(place)),
+        "{answer:?}"
+    );
     assert!(Store::open_url(&format!("{}?a=b", served.url("db"))).is_err());
     let error = Store::open_url("wss://host/db").unwrap_err();
     assert!(error.to_string().contains("proxy"), "{error}");
@@ -157,6 +174,7 @@ async fn a_server_that_was_not_told_to_write_takes_nothing() {
     let (pack, body) = (PackId([1; 16]), Bytes::from_static(b"body"));
     let refused = remote.put_pack(pack, body.clone()).await.unwrap_err();
     assert!(chain(&refused).contains("can only be read"), "{refused:?}");
+    assert!(matches!(refused, Error::Invalid(_)), "{refused:?}");
     let CasOutcome::Failed(refused) = remote.cas_head(&main(), None, body).await else {
         panic!()
     };
@@ -245,7 +263,12 @@ async fn without_a_token_only_this_machine_is_served() {
     let token = SyncToken::try_new(CANARY).unwrap();
     let serving = serve_sync(everywhere, server(Some(token)));
     assert!(futures::poll!(Box::pin(serving)).is_pending());
-    assert!(SyncServer::try_new([("a/b".to_owned(), Store::memory())], None).is_err());
+    for names in [&["a/b"][..], &["."], &[".."], &["a", "b", "a"]] {
+        let stores = names
+            .iter()
+            .map(|name| ((*name).to_owned(), Store::memory()));
+        assert!(SyncServer::try_new(stores, None).is_err(), "{names:?}");
+    }
 }
 
 type Raw = WebSocketStream<TcpStream>;
@@ -333,6 +356,7 @@ async fn garbage_ends_the_connection_it_came_on_and_no_other() {
         vec![Message::Binary(vec![3; frame::FRAME_BYTES_MAX + 1].into())],
         said(&[data(9)]),
         said(&[put(1, 2), data(1)]),
+        said(&[put(1, 9), data(1)]),
         said(&[put(1, u64::MAX)]),
         said(&[put(1, 9), put(1, 9)]),
         said(&[Frame::Credit(u32::MAX)]),
