@@ -251,7 +251,7 @@ impl Lowering<'_> {
                 current = Some(self.step(current.take(), goal)?);
             } else {
                 let tree = trees.remove(at);
-                let relation = self.tree(&tree, &mut parts, &mut waiting)?;
+                let relation = self.tree(&tree, &inputs, &mut parts, &mut waiting)?;
                 current = Some(match current.take() {
                     None => relation,
                     Some(before) => self.joined(before, relation)?,
@@ -289,6 +289,7 @@ impl Lowering<'_> {
     fn tree(
         &self,
         tree: &Tree,
+        inputs: &[Input<VarId>],
         parts: &mut [Option<Part>],
         waiting: &mut Vec<&Goal>,
     ) -> Result<Relation> {
@@ -307,7 +308,11 @@ impl Lowering<'_> {
                 }
                 Step::Make(Tree::Input(at)) => match parts[*at].take() {
                     Some(Part::Atom(atom)) => {
-                        let relation = self.atom(atom)?;
+                        let mut relation = self.atom(atom)?;
+                        if !matches!(tree, Tree::Input(_)) {
+                            // Its predicates count, although they come after the join.
+                            relation.rows = inputs[*at].rows;
+                        }
                         self.note("scan", &relation);
                         made.push(relation);
                     }

@@ -26,9 +26,13 @@ use super::frame::{Answer, Kind, Object, Part, Request, Why};
 use super::token::SyncToken;
 use crate::error::{Error, Result};
 use crate::id::{BranchName, PackId};
+use crate::store::failure::unsupported;
 use crate::store::head::{self, CasOutcome, HEAD_BYTES_MAX, HeadStore, HeadVersion};
 use crate::store::{Store, layout};
 use crate::wire::Reader;
+
+/// What refuses operations that the protocol does not have.
+const SERVER: &str = "a sync server";
 
 /// Longest object, in bytes: a frame of a pack is at most as long.
 pub(super) const OBJECT_BYTES_MAX: u64 = 1 << 32;
@@ -184,7 +188,7 @@ impl Remote {
         let kind = match prefix.as_ref().map(AsRef::as_ref) {
             Some(layout::PACKS) => Kind::Pack,
             Some(layout::NOTES) => Kind::Note,
-            _ => return unsupported("list of other than packs and notes"),
+            _ => return unsupported(SERVER, "list of other than packs and notes"),
         };
         let request = Request::List(kind);
         let (answer, body) = self
@@ -232,7 +236,7 @@ impl ObjectStore for Remote {
         options: PutOptions,
     ) -> object_store::Result<PutResult> {
         if options.mode != PutMode::Create || !options.attributes.is_empty() {
-            return unsupported("put other than `PutMode::Create`");
+            return unsupported(SERVER, "put other than `PutMode::Create`");
         }
         let (object, body) = (object_at(key)?, Bytes::from(payload));
         let len = body.len() as u64;
@@ -324,15 +328,15 @@ impl ObjectStore for Remote {
         _: &Key,
         _: PutMultipartOptions,
     ) -> object_store::Result<Box<dyn MultipartUpload>> {
-        unsupported("multipart upload")
+        unsupported(SERVER, "multipart upload")
     }
 
     async fn list_with_delimiter(&self, _: Option<&Key>) -> object_store::Result<ListResult> {
-        unsupported("list with delimiter")
+        unsupported(SERVER, "list with delimiter")
     }
 
     async fn copy_opts(&self, _: &Key, _: &Key, _: CopyOptions) -> object_store::Result<()> {
-        unsupported("copy")
+        unsupported(SERVER, "copy")
     }
 }
 
@@ -447,7 +451,7 @@ fn object_at(key: &Key) -> object_store::Result<Object> {
     let found = pack.or_else(|| Some((Kind::Note, layout::note_at(&Key::ROOT, key)?)));
     match found {
         Some((kind, id)) => Ok(Object { kind, id }),
-        None => unsupported("anything but packs and notes"),
+        None => unsupported(SERVER, "anything but packs and notes"),
     }
 }
 
@@ -459,11 +463,4 @@ fn object_meta(location: Key, size: u64, modified: i64) -> ObjectMeta {
         e_tag: None,
         version: None,
     }
-}
-
-fn unsupported<T>(operation: &'static str) -> object_store::Result<T> {
-    Err(object_store::Error::NotImplemented {
-        operation: operation.into(),
-        implementer: "a sync server".into(),
-    })
 }
