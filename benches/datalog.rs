@@ -5,9 +5,14 @@
 //! others whom they follow. With `PEERS_DATA` they are read from there, as the peers read them, so that
 //! counts can be compared; else they are made here, alike but not the same.
 //!
-//! Times are the least, in milliseconds, of as many warm runs as fit; CPU is the mean of a run. `plan` parses,
-//! analyses and lowers; `physical` is DataFusion's planning; `rows` makes terms of batches. `cold` is
-//! a first query on a database that has just been opened, nothing cached.
+//! Times are the least, in milliseconds, of as many warm runs as fit; CPU is the mean of a run. *Text* is from the
+//! query's text to Arrow, for both; *execution* is of a physical plan alone, for both. `plan` parses, analyses and
+//! lowers; `physical` is DataFusion's planning; `terms` makes terms of batches. `known` asks again what has been
+//! answered, which no other column does. `cold` is a first query on a database that has just been opened, nothing
+//! cached.
+//!
+//! `results-datomfusion-20k.json` is written to `PEERS_DATA`, from text to terms; `benches/ratios.py` shows it beside
+//! what the peers wrote.
 
 #![allow(clippy::disallowed_methods, reason = "a bench reads the clock")]
 #![allow(clippy::unwrap_used, reason = "a bench fails by panicking")]
@@ -24,6 +29,7 @@ use std::time::{Duration, Instant};
 
 use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArray};
 use datafusion::datasource::MemTable;
+use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion::bench::Prepared;
 use datomfusion::{
@@ -154,6 +160,9 @@ async fn timed<T>(mut run: impl AsyncFnMut() -> T) -> (Times, T) {
         }
     }
 }
+
+/// What the peers' harness writes of a query.
+type Results = serde_json::Map<String, serde_json::Value>;
 
 /// A person; the first has the id 1.
 struct Person {
@@ -331,9 +340,9 @@ async fn sql(context: &SessionContext, text: &str) -> usize {
 async fn compare(
     name: &str,
     store: &Store,
-    query: &str,
-    inputs: &Inputs,
+    (query, inputs): (&str, &Inputs),
     (context, statement): (&SessionContext, &str),
+    results: &mut Results,
 ) {
     let start = Instant::now();
     let cold = Db::open(store, &BranchName::default()).await.unwrap();
@@ -341,12 +350,25 @@ async fn compare(
     let first = cold.q(query, inputs).await.unwrap().rows().len();
     let cold_time = start.elapsed().saturating_sub(opened);
     let db = cold;
-    let (mut whole, found) = timed(async || db.q(query, inputs).await.unwrap().rows().len()).await;
+    let batches = async || {
+        let prepared = Prepared::new(&db, query, inputs).await.unwrap();
+        let plan = prepared.physical().await.unwrap();
+        let batches = prepared.execute(plan).await.unwrap();
+        (prepared, batches)
+    };
+    let (text, _) = timed(async || batches().await.1.len()).await;
+    let (mut whole, found) = timed(async || {
+        let (prepared, batches) = batches().await;
+        prepared.answer(&batches).await.unwrap().rows().len()
+    })
+    .await;
     assert_eq!(first, found);
+    let (known, again) = timed(async || db.q(query, inputs).await.unwrap().rows().len()).await;
+    assert_eq!(again, found);
     let (plan, prepared) = timed(async || Prepared::new(&db, query, inputs).await.unwrap()).await;
     let (physical, _) = timed(async || prepared.physical().await.unwrap()).await;
-    let mut stages = [Times::default(), Times::default()];
-    for _ in 0..whole.runs.len() {
+    let mut stages = [Times::default(), Times::default(), Times::default()];
+    for _ in 0..whole.runs.len().max(15) {
         let plan = prepared.physical().await.unwrap();
         let start = Instant::now();
         let batches = prepared.execute(plan).await.unwrap();
@@ -355,31 +377,46 @@ async fn compare(
         let answer = prepared.answer(&batches).await.unwrap();
         stages[1].runs.push(start.elapsed());
         drop(answer);
+        let plan = context.sql(statement).await.unwrap();
+        let plan = plan.create_physical_plan().await.unwrap();
+        let start = Instant::now();
+        collect(plan, context.task_ctx()).await.unwrap();
+        stages[2].runs.push(start.elapsed());
     }
-    let (mut peer, expected) = timed(async || sql(context, statement).await).await;
+    let (peer, expected) = timed(async || sql(context, statement).await).await;
     assert_eq!(found, expected, "{name}");
     println!(
-        "| {name} | {found} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} / {:.2} / {:.2} | {:.2} |",
-        whole.least(),
-        whole.median(),
-        whole.processor(),
+        "| {name} | {found} | {:.2} / {:.2} | {:.2} / {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.3} | {:.2} |",
+        text.least(),
+        text.processor(),
+        peer.least(),
+        peer.processor(),
+        text.least() / peer.least(),
+        stages[0].least(),
+        stages[2].least(),
+        stages[0].least() / stages[2].least(),
         plan.least(),
         physical.least(),
-        stages[0].least(),
         stages[1].least(),
+        known.least(),
         cold_time.as_secs_f64() * 1e3,
-        peer.least(),
-        peer.median(),
-        peer.processor(),
-        whole.least() / peer.least(),
     );
+    let result = serde_json::json!({
+        "count": found,
+        "min_ms": whole.least(),
+        "median_ms": whole.median(),
+        "cpu_ms": whole.processor(),
+        "first_ms": cold_time.as_secs_f64() * 1e3,
+        "runs": whole.runs.len(),
+    });
+    results.insert(name.to_owned(), result);
 }
 
 fn headings(what: &str) {
     println!(
-        "\n{what}\n\n| query | rows | min | median | CPU | plan | physical | execution | rows | cold | DataFusion: min / median / CPU | ratio |"
+        "\n{what}\n\n| query | rows | text: min / CPU | DataFusion | ratio | execution | DataFusion | ratio | plan | physical | terms | known | cold |"
     );
-    println!("|{}", "---|".repeat(12));
+    println!("|{}", "---|".repeat(13));
 }
 
 fn wide(id: i64, depth: u32, width: i64, edges: &mut Vec<(i64, i64)>) {
@@ -399,16 +436,29 @@ fn long(depth: i64, width: i64) -> Vec<(i64, i64)> {
     (0..width).flat_map(chain).collect()
 }
 
-/// The closure of a graph, and what follows its node 1.
-async fn closures() {
-    let mut tree = Vec::new();
-    wide(1, 7, 3, &mut tree);
+/// The graphs of the peers, as edges.
+fn graphs() -> Vec<(&'static str, Vec<(i64, i64)>)> {
+    let tree = |depth, width| {
+        let mut edges = Vec::new();
+        wide(1, depth, width, &mut edges);
+        edges
+    };
+    vec![
+        ("wide-3x3", tree(3, 3)),
+        ("wide-5x3", tree(5, 3)),
+        ("wide-7x3", tree(7, 3)),
+        ("wide-4x6", tree(4, 6)),
+        ("long-10x3", long(10, 3)),
+        ("long-30x3", long(30, 3)),
+        ("long-30x5", long(30, 5)),
+        ("chain-1000", long(1000, 1)),
+    ]
+}
+
+/// The closure of each graph, and what follows node 1 of the chain.
+async fn closures(results: &mut Results) {
     headings("rules");
-    for (name, edges) in [
-        ("wide 7×3", tree),
-        ("long 30×5", long(30, 5)),
-        ("chain of 1000", long(1000, 1)),
-    ] {
+    for (name, edges) in graphs() {
         let (store, connection, before) = empty().await;
         let mut import = Import::new(connection.db().schema());
         let follows = import.attribute("follows").unwrap();
@@ -432,19 +482,21 @@ async fn closures() {
         register(&context, "edges", columns);
         let all = "[:find ?e ?f :in $ % :where (follows ?e ?f)]";
         let rules = Inputs::new().rules(RULES);
-        compare(name, &store, all, &rules, (&context, CLOSURE)).await;
+        let key = format!("rules-{name}");
+        compare(&key, &store, (all, &rules), (&context, CLOSURE), results).await;
         if name.starts_with("chain") {
             let from = "[:find ?f :in $ % ?e :where (follows ?e ?f)]";
             let inputs = rules.argument(Term::Long(before + 1));
-            compare(
-                "chain from one node",
-                &store,
-                from,
-                &inputs,
-                (&context, CLOSURE_FROM_1),
-            )
-            .await;
+            let peer = (&context, CLOSURE_FROM_1);
+            compare("rules-chain-from1", &store, (from, &inputs), peer, results).await;
         }
+    }
+}
+
+fn write(results: &Results, people: usize) {
+    if let Ok(directory) = std::env::var("PEERS_DATA") {
+        let path = format!("{directory}/results-datomfusion-{}k.json", people / 1000);
+        std::fs::write(path, serde_json::to_string_pretty(results).unwrap()).unwrap();
     }
 }
 
@@ -463,13 +515,22 @@ async fn main() {
         let imported = start.elapsed();
         let context = tables(&people);
         headings(&format!("{count} people, imported in {imported:.1?}"));
+        let mut results = Results::new();
+        results.insert("engine".into(), "datomfusion".into());
+        results.insert("version".into(), env!("CARGO_PKG_VERSION").into());
+        results.insert("size".into(), format!("{}k", count / 1000).into());
+        results.insert("load_s".into(), imported.as_secs_f64().into());
         for (name, query, statement) in QUERIES {
             let inputs = match name {
                 "qpred2" => Inputs::new().argument(Term::Long(50_000)),
                 _ => Inputs::new(),
             };
-            compare(name, &store, query, &inputs, (&context, statement)).await;
+            let peer = (&context, statement);
+            compare(name, &store, (query, &inputs), peer, &mut results).await;
         }
+        if count == 20_000 {
+            closures(&mut results).await;
+        }
+        write(&results, count);
     }
-    closures().await;
 }

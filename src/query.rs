@@ -19,6 +19,7 @@ use std::time::Duration;
 use datafusion::arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::displayable;
 use datomfusion_datalog::analyze::bound::BoundQuery;
 use datomfusion_datalog::analyze::{LOG, log_of};
@@ -167,6 +168,22 @@ impl Federation {
     /// As [`Federation::q`].
     pub async fn explain_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
         explain(self.datalog_session(), query, inputs).await
+    }
+
+    /// Runs a query, and shows its physical plan with what each operator did: rows, those expected of scans, time, nodes
+    /// and bytes read, nodes found in the cache; of recursive rules, rounds and look-ups.
+    ///
+    /// # Errors
+    ///
+    /// As [`Federation::q`].
+    pub async fn analyze_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
+        let session = self.datalog_session();
+        let prepared = Prepared::of(session, Query::parse(query)?, inputs, 0).await?;
+        let plan = prepared.physical().await?;
+        let batches = prepared.execute(Arc::clone(&plan)).await?;
+        prepared.answer(&batches).await?;
+        let plan = DisplayableExecutionPlan::with_metrics(&*plan);
+        Ok(plan.indent(false).to_string())
     }
 }
 

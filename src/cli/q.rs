@@ -1,4 +1,5 @@
-//! `datomfusion q --db '$'=URL[@BASIS]... [--rules FILE|EDN] [--arg EDN]... [--explain] 'QUERY' | -f FILE`
+//! `datomfusion q --db '$'=URL[@BASIS]... [--rules FILE|EDN] [--arg EDN]... [--explain | --analyze]
+//! 'QUERY' | -f FILE`
 
 use std::collections::HashSet;
 use std::io::Write;
@@ -39,6 +40,9 @@ pub(super) struct Q {
     /// Print how the query would be answered instead
     #[arg(long)]
     explain: bool,
+    /// Answer the query, and print what each step of that took instead
+    #[arg(long, conflicts_with = "explain")]
+    analyze: bool,
     /// Read the query from a file; - is standard input
     #[arg(short, long, conflicts_with = "query")]
     file: Option<PathBuf>,
@@ -72,12 +76,16 @@ impl Q {
         let (Some(text), Some(query)) = (text, query) else {
             return repl::run(runtime, &repl::Datalog { names, inputs }, self.format);
         };
-        let (format, explain) = (self.format, self.explain);
+        let (format, explain, analyze) = (self.format, self.explain, self.analyze);
         interruptible(runtime, async move {
             let federation = Federation::new();
             let mut out = stdout();
-            if explain {
-                let plan = federation.explain_q(&text, &inputs).await?;
+            if explain || analyze {
+                let plan = if explain {
+                    federation.explain_q(&text, &inputs).await?
+                } else {
+                    federation.analyze_q(&text, &inputs).await?
+                };
                 writeln!(out, "{}", plan.trim_end())?;
             } else {
                 let answer = federation.q(&text, &inputs).await?;

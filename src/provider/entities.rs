@@ -222,7 +222,7 @@ impl EntityTable {
         };
 
         let spans = self.spans(state, &route, &wanted, planned.span).await?;
-        let rows = self.row_statistics(&route, &planned).await?;
+        let rows = self.row_statistics(&route, &planned, filters).await?;
         let driver = self.driver(route, slot);
         let all_slots = || std::iter::once(0).chain(wanted.iter().copied());
         let mut members: Vec<i64> = self
@@ -571,7 +571,12 @@ impl EntityTable {
         Ok(spans)
     }
 
-    async fn row_statistics(&self, route: &Route, planned: &Planned) -> Result<Precision<usize>> {
+    async fn row_statistics(
+        &self,
+        route: &Route,
+        planned: &Planned,
+        filters: &[Expr],
+    ) -> Result<Precision<usize>> {
         let number = |rows: u64| usize::try_from(rows).unwrap_or(usize::MAX);
         self.count_members().await?;
         let all = self.rows();
@@ -584,9 +589,8 @@ impl EntityTable {
             _ if !planned.any => {
                 all.map_or(Precision::Absent, |rows| Precision::Exact(number(rows)))
             }
-            // DataFusion's own guess for a filter that it knows nothing about.
             _ => all.map_or(Precision::Absent, |rows| {
-                Precision::Inexact(number(rows) / 5)
+                Precision::Inexact(number(self.rows_under(filters, rows)))
             }),
         })
     }

@@ -1,4 +1,5 @@
-//! What a scan costs, for `EXPLAIN ANALYZE`: nodes read, bytes fetched, cache hits, and time.
+//! What a scan costs, for `EXPLAIN ANALYZE`: nodes read, bytes fetched, cache hits, and time; and how many rows were
+//! expected.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -33,7 +34,13 @@ impl Measured {
         db: Db,
         metrics: &ExecutionPlanMetricsSet,
         partition: usize,
+        expected: Option<usize>,
     ) -> Self {
+        // Of the whole scan, so in one partition.
+        if let (Some(rows), 0) = (expected, partition) {
+            let gauge = MetricBuilder::new(metrics).gauge("rows_expected", partition);
+            gauge.set(rows);
+        }
         let counter = |name: &'static str| MetricBuilder::new(metrics).counter(name, partition);
         Self {
             batches,

@@ -311,6 +311,7 @@ impl ExecutionPlan for StarScanExec {
             db,
             &self.metrics,
             partition,
+            spec.rows.get_value().copied(),
         )))
     }
 }

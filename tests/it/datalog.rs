@@ -591,6 +591,17 @@ fn explain_prints_the_plan_and_no_rows() {
         assert!(said.contains(part), "{part} in {said}");
     }
     assert!(!said.contains("Ada"), "{said}");
+    let said = people().ok(&q("json", &["--analyze", HEIGHTS]));
+    for part in [
+        "StarScanExec",
+        "output_rows=",
+        "rows_expected=",
+        "nodes_read=",
+        "cache_hits=",
+    ] {
+        assert!(said.contains(part), "{part} in {said}");
+    }
+    assert!(!said.contains("Ada"), "{said}");
 }
 
 #[test]

@@ -170,6 +170,19 @@ async fn filters_on_datoms_choose_an_index() {
             .unwrap()
             .contains("index=Log")
     );
+    for table in ["d.datoms", "d.item"] {
+        let sql = format!("SELECT * FROM {table}");
+        let shown = federation.explain(&sql, true).await.unwrap();
+        for part in [
+            "output_rows=",
+            "rows_expected=",
+            "nodes_read=",
+            "bytes_fetched=",
+            "cache_hits=",
+        ] {
+            assert!(shown.contains(part), "{part} of {table} in\n{shown}");
+        }
+    }
 }
 
 #[tokio::test]

@@ -697,3 +697,24 @@ async fn a_predicate_that_leaves_little_comes_first() {
         assert!(begins, "{first} before {last} in\n{plan}");
     }
 }
+
+#[tokio::test]
+async fn what_a_recursion_did_is_shown() {
+    let db = people().await;
+    let query = "[:find ?b :in $ % ?a :where (reach ?a ?b)]";
+    let ada = r#"[:find ?e . :where [?e :p/name "Ada"]]"#;
+    let ada = db.q(ada, &Inputs::new()).await.unwrap().to_term();
+    let inputs = Inputs::new().source("$", &db).rules(REACH).argument(ada);
+    let shown = Federation::new().analyze_q(query, &inputs).await.unwrap();
+    let line = shown.lines().find(|line| line.contains("FixpointExec"));
+    let line = line.unwrap_or_else(|| panic!("a fixpoint in {shown}"));
+    for part in [
+        "output_rows=3",
+        "rounds=",
+        "rows_derived=",
+        "look_ups=",
+        "facts_read=",
+    ] {
+        assert!(line.contains(part), "{part} in {line}");
+    }
+}

@@ -112,8 +112,8 @@ impl<'p, I: Inputs> Engine<'p, I> {
         }
     }
 
-    /// Runs the rules until they say nothing new.
-    pub(super) async fn run(&mut self) -> Result<()> {
+    /// Runs the rules until they say nothing new; answers after how many rounds.
+    pub(super) async fn run(&mut self) -> Result<u64> {
         let program = self.program;
         for rule in &program.rules {
             for variant in rule
@@ -135,7 +135,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
             }
             let new: Vec<usize> = self.derived.iter().map(Rows::len).collect();
             if old == new {
-                return Ok(());
+                return Ok(round);
             }
             for rule in &program.rules {
                 if self.closed[rule.head] {
@@ -158,7 +158,14 @@ impl<'p, I: Inputs> Engine<'p, I> {
             }
             old = new;
         }
-        Ok(())
+        Ok(ROUNDS_MAX)
+    }
+
+    /// What has been read of the inputs: look-ups, and facts.
+    pub(super) fn read(&self) -> (usize, usize) {
+        let look_ups = self.given.iter().flat_map(|given| &given.probed);
+        let facts = self.given.iter().map(|given| given.rows.len());
+        (look_ups.map(HashSet::len).sum(), facts.sum())
     }
 
     /// Adds to a relation all rows that it will ever have, if it grows along edges that are all known. Its

@@ -16,6 +16,7 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ExecutionPlan, PlanProperties,
 };
+use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricBuilder, MetricsSet};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions, execute_stream,
@@ -33,6 +34,7 @@ pub struct FixpointExec {
     program: Arc<Program>,
     inputs: Vec<Arc<dyn ExecutionPlan>>,
     properties: Arc<PlanProperties>,
+    metrics: ExecutionPlanMetricsSet,
 }
 
 impl FixpointExec {
@@ -51,6 +53,7 @@ impl FixpointExec {
             program,
             inputs,
             properties: Arc::new(properties),
+            metrics: ExecutionPlanMetricsSet::new(),
         }
     }
 }
@@ -114,13 +117,22 @@ impl ExecutionPlan for FixpointExec {
         Ok(Arc::new(self.over(children)))
     }
 
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(self.over(self.inputs.clone())))
+    }
+
+    fn metrics(&self) -> Option<MetricsSet> {
+        Some(self.metrics.clone_inner())
+    }
+
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
         let schema = self.schema();
         let program = Arc::clone(&self.program);
         let plans = self.inputs.clone();
         let answer_schema = Arc::clone(&schema);
+        let metrics = self.metrics.clone();
         let batches = async move {
-            let batches = evaluate(&program, plans, context, &answer_schema).await?;
+            let batches = evaluate(&program, plans, context, &answer_schema, &metrics).await?;
             Ok::<_, datafusion::common::DataFusionError>(stream::iter(batches.into_iter().map(Ok)))
         };
         let batches = stream::once(batches).try_flatten().boxed();
@@ -133,6 +145,7 @@ async fn evaluate(
     plans: Vec<Arc<dyn ExecutionPlan>>,
     context: Arc<TaskContext>,
     schema: &SchemaRef,
+    metrics: &ExecutionPlanMetricsSet,
 ) -> Result<Vec<RecordBatch>> {
     let batch_rows = context.session_config().batch_size();
     let reservation = MemoryConsumer::new("FixpointExec").register(context.memory_pool());
@@ -173,8 +186,18 @@ async fn evaluate(
             engine.derived[relation].insert(&kept.repeat(seeds.copies));
         }
     }
-    engine.run().await?;
+    let rounds = engine.run().await?;
     let answer = &engine.derived[program.answer];
+    let (look_ups, facts_read) = engine.read();
+    for (name, count) in [
+        ("rounds", usize::try_from(rounds).unwrap_or(usize::MAX)),
+        ("rows_derived", engine.derived.iter().map(Rows::len).sum()),
+        ("look_ups", look_ups),
+        ("facts_read", facts_read),
+    ] {
+        MetricBuilder::new(metrics).counter(name, 0).add(count);
+    }
+    MetricBuilder::new(metrics).output_rows(0).add(answer.len());
     // Worth it where most terms are in the answer.
     let longs = (answer.len() >= engine.interner.len())
         .then(|| engine.interner.longs())

@@ -176,7 +176,9 @@ impl ExecutionPlan for DatomScanExec {
             })
             .try_flatten();
         let batches = limited(batches.boxed(), self.fetch);
-        let measured = Measured::new(batches, schema, self.db.clone(), &self.metrics, partition);
+        let db = self.db.clone();
+        let expected = self.rows.and_then(|rows| usize::try_from(rows).ok());
+        let measured = Measured::new(batches, schema, db, &self.metrics, partition, expected);
         Ok(Box::pin(measured))
     }
 

@@ -213,6 +213,20 @@ impl EntityTable {
         Some(((found + nulls) / rows).clamp(0.0, 1.0))
     }
 
+    /// How many of so many rows some filters leave, as far as it has been learnt. DataFusion's own guess for a filter
+    /// that it knows nothing about is a fifth.
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "an estimate"
+    )]
+    pub(super) fn rows_under(&self, filters: &[Expr], rows: u64) -> u64 {
+        let shares = filters.iter().map(|filter| self.share(filter));
+        let share = shares.reduce(|all, share| Some(all? * share?)).flatten();
+        (rows as f64 * share.unwrap_or(0.2)).round() as u64
+    }
+
     /// The condition over values of one column.
     fn evaluate(&self, condition: &Expr, column: usize, values: ArrayRef) -> Result<ArrayRef> {
         let unqualified = |expr: Expr| {
