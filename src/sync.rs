@@ -24,7 +24,8 @@
 //!   pack, leaves no note.
 //!
 //! **Invariant.** The target's head moves last, by compare-and-swap, from the very head whose nodes the copy
-//! shares; a garbage collection or a writer in between makes it begin anew.
+//! shares; a garbage collection or a writer in between makes it begin anew. Where there was no head yet, the roots
+//! are read once there is.
 //!
 //! **Invariant.** A branch moves only to a commit whose ancestor by first parents it stood at.
 
@@ -324,6 +325,15 @@ impl Follower {
         let now = Head::decode(&bytes, &head_object(to.location(), branch))?;
         Ok(now.era() == neighbour.0.head.era())
     }
+
+    /// Reads what a first copy's head leads to at once, whose packs no head has fenced until now.
+    async fn lies_there(&self, head: &Head) -> Result<()> {
+        let trees = head.checkpoint.trees.iter().chain([&head.commits]);
+        let roots = trees.filter_map(|tree| tree.root.map(|root| (root.id, root.location)));
+        let roots: Vec<_> = roots.chain(head.checkpoint.schema).collect();
+        let loader = Loader::new(self.to.clone());
+        loader.load_here(&roots).await.map(drop)
+    }
 }
 
 /// One sync.
@@ -447,10 +457,14 @@ impl Run<'_> {
         let Some(version) = self.follower.swap(target, bytes, commit).await? else {
             return Ok(false);
         };
-        if let Some(neighbour) = &target.neighbour
-            && !self.follower.stands(neighbour).await.unwrap_or(false)
-        {
-            // What the new branch shares may have gone meanwhile, or cannot be seen to be there. Nobody may rely
+        let stands = match &target.neighbour {
+            Some(neighbour) => self.follower.stands(neighbour).await.unwrap_or(false),
+            // Every collection swaps the head that this one has replaced.
+            None if target.version.is_some() => true,
+            None => self.follower.lies_there(&head).await.is_ok(),
+        };
+        if !stands {
+            // What the new branch leads to may have gone meanwhile, or cannot be seen to be there. Nobody may rely
             // on it.
             head.deleted = Some(self.follower.environment.now());
             head.generation += 1;

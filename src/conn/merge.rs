@@ -308,17 +308,6 @@ impl Connection {
     }
 }
 
-/// Whether theirs holds what ours has purged from the commits up to `fork`, which they share.
-///
-/// Reads nothing on a branch whose past was never purged; otherwise the records of these commits.
-pub(crate) async fn holds_what_was_purged(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
-    if ours.0.head.purges == 0 {
-        return Ok(false);
-    }
-    let (mine, their) = (purged(ours, fork).await?, purged(theirs, fork).await?);
-    Ok(!mine.is_subset(&their))
-}
-
 /// Whether the same was purged from both up to `fork`. Reads nothing if neither was ever purged.
 async fn purged_alike(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
     if ours.0.head.purges == 0 && theirs.0.head.purges == 0 {
@@ -328,7 +317,7 @@ async fn purged_alike(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
 }
 
 /// What was purged from the commits up to `upto`: by transaction, the places in it.
-async fn purged(db: &Db, upto: u64) -> Result<HashSet<(u64, u64)>> {
+pub(crate) async fn purged(db: &Db, upto: u64) -> Result<HashSet<(u64, u64)>> {
     // What a purge takes lies in the trees, where the purge itself has put all records.
     let Some(last) = db.0.head.checkpoint.covered.checked_sub(1) else {
         return Ok(HashSet::new());

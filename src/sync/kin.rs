@@ -1,7 +1,7 @@
 //! Whether a branch may move on to what another store holds, and how much of its past stays.
 
 use crate::conn::log::Kinship;
-use crate::conn::merge::holds_what_was_purged;
+use crate::conn::merge::purged;
 use crate::db::Db;
 use crate::error::{Error, Result};
 use crate::index::TreeName;
@@ -35,20 +35,26 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
     let (our, their) = (ours.head_commit(), theirs.head_commit());
     let same = our == their;
     if same || our.t >= their.t && ours.commit_hash(their.t).await? == Some(their.hash) {
-        if !purged_less(ours, theirs, their.t).await? {
+        if theirs.0.head.purges == 0 {
             return Ok(None);
         }
-        if !same {
-            return Err(Error::invalid(format!(
-                "facts were purged from {} that {} may hold, and it has later commits: bring those to {} \
-                 first, then what is left to {}",
-                of(theirs),
-                of(ours),
-                of(theirs),
-                of(ours)
-            )));
+        let purges = Purges::compare(ours, theirs, their.t).await?;
+        if !purges.of_theirs_alone {
+            return Ok(None);
         }
-    } else if theirs.commit_hash(our.t).await? != Some(our.hash) {
+        if same {
+            return purges.rewrite(ours, theirs);
+        }
+        return Err(Error::invalid(format!(
+            "facts were purged from {} that {} may hold, and it has later commits: bring those to {} \
+             first, then what is left to {}",
+            of(theirs),
+            of(ours),
+            of(theirs),
+            of(ours)
+        )));
+    }
+    if theirs.commit_hash(our.t).await? != Some(our.hash) {
         let Some(kinship) = Kinship::between(ours, theirs).await? else {
             return Err(Error::invalid(format!(
                 "{} and {} have no commit in common",
@@ -56,8 +62,19 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
                 of(theirs)
             )));
         };
-        if kinship.contained(our.t) >= their.t && !purged_less(ours, theirs, kinship.fork).await? {
-            return Ok(None);
+        if kinship.contained(our.t) >= their.t {
+            if theirs.0.head.purges == 0 {
+                return Ok(None);
+            }
+            let purges = Purges::compare(ours, theirs, kinship.fork).await?;
+            if !purges.of_theirs_alone {
+                return Ok(None);
+            }
+            return Err(Error::invalid(format!(
+                "facts were purged from {} that {} may hold, which has merged it: purge them there, too",
+                of(theirs),
+                of(ours)
+            )));
         }
         return Err(Error::invalid(format!(
             "{} and {} have parted after t={}: bring {} to another branch name of {}, and merge that into \
@@ -74,27 +91,50 @@ pub(super) async fn past(ours: &Db, theirs: &Db) -> Result<Option<Past>> {
     if unpurged || same_log(ours, theirs).await? {
         return Ok(Some(Past::Kept));
     }
-    if holds_what_was_purged(ours, theirs, our.t).await? {
-        return Err(Error::invalid(format!(
+    Purges::compare(ours, theirs, our.t)
+        .await?
+        .rewrite(ours, theirs)
+}
+
+/// Whether facts were purged from one of two branches that the other may hold.
+///
+/// The facts are compared and not how often something was purged: as many purges may have been of other facts,
+/// and one of as many facts as two.
+struct Purges {
+    of_ours_alone: bool,
+    of_theirs_alone: bool,
+}
+
+impl Purges {
+    /// Compares what was purged from the commits up to `fork`, which both share. What one has merged of the
+    /// other's later ones are facts of its own commits, which its own purges take.
+    async fn compare(ours: &Db, theirs: &Db, fork: u64) -> Result<Self> {
+        let unpurged = ours.0.head.purges == 0 && theirs.0.head.purges == 0;
+        if unpurged || same_log(ours, theirs).await? || same_log(theirs, ours).await? {
+            return Ok(Self {
+                of_ours_alone: false,
+                of_theirs_alone: false,
+            });
+        }
+        let (our, their) = (purged(ours, fork).await?, purged(theirs, fork).await?);
+        Ok(Self {
+            of_ours_alone: !our.is_subset(&their),
+            of_theirs_alone: !their.is_subset(&our),
+        })
+    }
+
+    /// Ours may be written anew unless that would bring back what it was purged of.
+    fn rewrite(&self, ours: &Db, theirs: &Db) -> Result<Option<Past>> {
+        if !self.of_ours_alone {
+            return Ok(Some(Past::Whole));
+        }
+        Err(Error::invalid(format!(
             "facts were purged from {} that {} still holds; purge it, too, or bring it to another branch \
              name and merge that",
             of(ours),
             of(theirs)
-        )));
+        )))
     }
-    Ok(Some(Past::Whole))
-}
-
-/// Whether facts were purged from theirs that ours may hold, of the commits up to `fork`, which they share.
-///
-/// Counts tell that only where there are fewer: as many purges may have been of other facts.
-async fn purged_less(ours: &Db, theirs: &Db, fork: u64) -> Result<bool> {
-    let (our, their) = (ours.0.head.purges, theirs.0.head.purges);
-    if our < their || their == 0 {
-        return Ok(our < their);
-    }
-    let same = same_log(ours, theirs).await? || same_log(theirs, ours).await?;
-    Ok(!same && holds_what_was_purged(theirs, ours, fork).await?)
 }
 
 /// Whether the logs are the same as far as the trees of ours cover them: then nothing was purged from one

@@ -1,6 +1,9 @@
 //! A machine stops at any operation, somebody is faster, or bytes are damaged.
 
+use std::task::{Context, Poll, Waker};
+
 use super::*;
+use crate::store::simulated::{Dice, Weather};
 use crate::store::{FrameKind, read_footer};
 
 /// A source, and a target that is behind it; the target is empty if so wanted.
@@ -433,4 +436,38 @@ async fn a_collection_that_meets_only_the_neighbour_makes_a_new_branch_begin_ane
     .unwrap();
     let copy = Db::open(&to.store(), &name("dev")).await.unwrap();
     alike(&source.db().await, &copy, 29).await;
+}
+
+/// A first copy has no head that a collection would swap, so nothing kept it from naming packs that two
+/// collections had taken away after it had put them. Now it looks for them once the head is in place.
+#[test]
+fn collections_between_the_pack_and_the_first_head_make_a_copy_begin_anew() {
+    let (source, start) = block_on(behind(41, true));
+    let mut between = 0;
+    for seed in 0..8 {
+        let to = block_on(start.copy());
+        let weather = Weather::new("copier", 0, false, Dice(seed));
+        let (from, store) = (source.store(), to.store_in(weather, 0, false));
+        let options = SyncOptions::default();
+        let mut copy = Box::pin(copied(&from, &store, &options, 2));
+        let mut context = Context::from_waker(Waker::noop());
+        let mut collected = false;
+        let report = loop {
+            if let Poll::Ready(report) = copy.as_mut().poll(&mut context) {
+                break report.unwrap();
+            }
+            let there = to.store();
+            let put = !block_on(there.list_packs()).unwrap().is_empty();
+            if put && !std::mem::replace(&mut collected, true) {
+                between += u32::from(block_on(there.list_branches()).unwrap().is_empty());
+                for round in 0..2 {
+                    to.pass(2 * HOUR);
+                    block_on(collect(&to, round));
+                }
+            }
+        };
+        assert_eq!(report.outcome, SyncOutcome::Created);
+        block_on(async { alike(&source.db().await, &opened(&to.store()).await, 29).await });
+    }
+    assert!(between > 2, "{between}");
 }
