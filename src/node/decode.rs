@@ -7,7 +7,6 @@
 mod value;
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use self::value::{
     UNKNOWN_TYPE, big_dec, big_int, double_of, float_of, kind_of, large_of, lies_in_line, tuple,
@@ -23,7 +22,7 @@ use super::{INNER, LEAF, Node, VERSION};
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId, PackId};
 use crate::store::FrameKind;
-use crate::value::{Large, ValueType};
+use crate::value::ValueType;
 use crate::wire::{Malformed, Reader, Result as WireResult};
 
 /// Why a frame could not be decoded.

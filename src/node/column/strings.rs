@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use arrow_array::types::{BinaryType, ByteArrayType, ByteViewType, Utf8Type};
 use arrow_array::{BinaryViewArray, GenericByteArray, GenericByteViewArray, StringViewArray};
-use arrow_buffer::{Buffer, OffsetBuffer, ScalarBuffer};
+use arrow_buffer::{Buffer, OffsetBuffer};
 use xxhash_rust::xxh3::Xxh3DefaultBuilder;
 
 use super::numbers::{read_numbers, write_numbers};
@@ -14,6 +15,9 @@ use crate::wire::{Malformed, Reader, Result, Writer};
 const PLAIN: u8 = 0;
 const PREFIX: u8 = 1;
 const DICTIONARY: u8 = 2;
+
+/// The longest value that Arrow keeps within its view, in bytes.
+const INLINE_MAX: usize = 12;
 
 const TOO_LONG: Malformed = Malformed("byte strings are longer than a node may be");
 
@@ -281,7 +285,8 @@ impl Strings {
         self.into_views::<BinaryType, _>("bytes are malformed")
     }
 
-    /// The array validates all text once as a whole; views of it are then made without copying.
+    /// The array validates all text once as a whole; views of it are then made without copying. Where every value lies
+    /// within its view, the array has no buffer besides: Arrow compares such views as numbers, five times as fast.
     fn into_views<F, V>(self, reason: &'static str) -> Result<GenericByteViewArray<V>>
     where
         F: ByteArrayType<Offset = i32>,
@@ -289,6 +294,7 @@ impl Strings {
         for<'a> GenericByteViewArray<V>: From<&'a GenericByteArray<F>>,
     {
         let malformed = |_| Malformed(reason);
+        let are_inline = self.len_max() <= INLINE_MAX;
         let flat = GenericByteArray::<F>::try_new(
             OffsetBuffer::new(self.offsets.into()),
             Buffer::from_vec(self.bytes),
@@ -296,15 +302,21 @@ impl Strings {
         )
         .map_err(malformed)?;
         let views = GenericByteViewArray::<V>::from(&flat);
-        let Some(indices) = self.indices else {
+        if self.indices.is_none() && !are_inline {
             return Ok(views);
+        }
+        let (distinct, mut buffers, _) = views.into_parts();
+        if are_inline {
+            buffers = Arc::default();
+        }
+        let views = match self.indices {
+            Some(indices) => indices
+                .into_iter()
+                .map(|index| usize::try_from(index).map_or(0, |index| distinct[index]))
+                .collect(),
+            None => distinct,
         };
-        let (distinct, buffers, _) = views.into_parts();
-        let gathered: ScalarBuffer<u128> = indices
-            .into_iter()
-            .map(|index| usize::try_from(index).map_or(0, |index| distinct[index]))
-            .collect();
-        GenericByteViewArray::try_new(gathered, buffers, None).map_err(malformed)
+        GenericByteViewArray::try_new(views, buffers, None).map_err(malformed)
     }
 
     fn range(&self, at: usize) -> Range<usize> {
@@ -316,6 +328,23 @@ impl Strings {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_strings_have_no_buffer() {
+        for (longest, buffers) in [("twelve bytes", 0), ("thirteen byte", 1)] {
+            for rows in [vec!["", "é", longest], vec![longest; 40]] {
+                let array = StringViewArray::from_iter_values(&rows);
+                let mut out = Writer::new();
+                let bytes: Vec<&[u8]> = rows.iter().map(|row| row.as_bytes()).collect();
+                write_strings(&mut out, &bytes);
+                let bytes = out.into_bytes();
+                let read = read_strings(&mut Reader::new(&bytes), rows.len(), &mut 1000).unwrap();
+                let read = read.into_text().unwrap();
+                assert_eq!(read, array);
+                assert_eq!(read.data_buffers().len(), buffers, "{rows:?}");
+            }
+        }
+    }
 
     #[test]
     fn lengths_that_add_up_to_a_bomb_are_refused() {
