@@ -188,21 +188,26 @@ impl Large {
 
     /// Splits a body of more than [`Large::PREFIX_BYTES_MAX`] bytes.
     fn new(value_type: ValueType, body: Arc<[u8]>) -> Self {
-        let mut cut = Self::PREFIX_BYTES_MAX;
-        if value_type != ValueType::Bytes {
-            // A UTF-8 continuation byte is 0b10xxxxxx.
-            while body[cut] & 0xc0 == 0x80 {
-                cut -= 1;
-            }
-        }
         Self {
             value_type,
-            prefix: body[..cut].into(),
+            prefix: Self::prefix_of(value_type, &body).into(),
             hash: NodeId::of(&body),
             len: body.len() as u64,
             body: OnceLock::from(body),
             location: None,
         }
+    }
+
+    /// The prefix of a body, which is UTF-8 if the value is text.
+    pub(crate) fn prefix_of(value_type: ValueType, body: &[u8]) -> &[u8] {
+        let mut cut = Self::PREFIX_BYTES_MAX.min(body.len());
+        if value_type != ValueType::Bytes {
+            // A UTF-8 continuation byte is 0b10xxxxxx.
+            while body.get(cut).is_some_and(|byte| byte & 0xc0 == 0x80) {
+                cut -= 1;
+            }
+        }
+        &body[..cut]
     }
 
     /// The same value at no place: places are the business of one store at one time.

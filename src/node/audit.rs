@@ -1,15 +1,16 @@
 //! Checking frames where they lie: a whole pack, its footer and that each frame holds what the footer says;
 //! and bodies of large values, of which every leaf says for itself where they lie.
 
+use xxhash_rust::xxh3::xxh3_64;
+
 use super::Node;
-use super::decode::decode_as;
-use super::frame::{self, BODY_BYTES_MAX};
+use super::decode::{decode_as, open_body};
 use super::large::is_text;
 use super::loader::Loader;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId, PackId};
 use crate::store::{Footer, FrameKind};
-use crate::value::Large;
+use crate::value::{Large, ValueType};
 use crate::wire::Malformed;
 
 /// Bodies that are read at once.
@@ -22,7 +23,10 @@ pub struct Body {
     pub location: Location,
     /// Its hash.
     pub hash: NodeId,
-    is_text: bool,
+    len: u64,
+    value_type: ValueType,
+    /// The hash of the prefix that the leaf holds.
+    prefix: u64,
 }
 
 impl Body {
@@ -31,18 +35,23 @@ impl Body {
         large.location.map(|location| Self {
             location,
             hash: large.hash,
-            is_text: is_text(large.value_type),
+            len: large.len,
+            value_type: large.value_type,
+            prefix: xxh3_64(&large.prefix),
         })
     }
 
-    /// Whether this frame holds it.
+    /// Whether this frame holds it, and the leaf says of it what is so.
     fn lies_in(&self, frame: &[u8]) -> Result<(), Malformed> {
-        let opened = frame::open(frame, BODY_BYTES_MAX)?;
-        if opened.kind != FrameKind::Blob || NodeId::of(&opened.raw) != self.hash {
-            return Err(Malformed("the content has another hash"));
+        let raw = open_body(frame, self.hash)?;
+        if raw.len() as u64 != self.len {
+            return Err(Malformed("the body has another length"));
         }
-        if self.is_text && std::str::from_utf8(&opened.raw).is_err() {
+        if is_text(self.value_type) && std::str::from_utf8(&raw).is_err() {
             return Err(Malformed("text is not UTF-8"));
+        }
+        if xxh3_64(Large::prefix_of(self.value_type, &raw)) != self.prefix {
+            return Err(Malformed("the body begins otherwise"));
         }
         Ok(())
     }
@@ -85,12 +94,7 @@ impl Loader {
                 .and_then(|start| whole.get(start..)?.get(..entry.location.len as usize))
                 .ok_or_else(|| Error::corrupt(object(), "it lies outside its pack"))?;
             if entry.kind == FrameKind::Blob {
-                let body = Body {
-                    location: entry.location,
-                    hash: entry.hash,
-                    is_text: false,
-                };
-                body.lies_in(frame)
+                open_body(frame, entry.hash)
                     .map_err(|malformed| Error::corrupt(object(), malformed.0))?;
                 continue;
             }
@@ -107,5 +111,57 @@ impl Loader {
             }
         }
         Ok(footer.entries().len() as u64)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::datom::{Datom, Entid, TxId};
+    use crate::node::large::unread;
+    use crate::node::{Leaf, NodeWriter};
+    use crate::store::Store;
+    use crate::value::Value;
+
+    /// That a leaf says of a body another length, or that it begins otherwise, was no fault as long as the body's
+    /// hash was right: whoever read the value then got an error, or a prefix that is none.
+    #[tokio::test]
+    async fn a_leaf_that_says_of_a_body_what_is_not_so_is_found_out() {
+        for value in [Value::string("é".repeat(3000)), Value::bytes([0xff; 3000])] {
+            let loader = Arc::new(Loader::new(Store::memory()));
+            let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
+            let datom = Datom::add(Entid(1), Entid(7), value, TxId::from_t(1));
+            let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+            let (id, location) = writer.write(leaf).await.unwrap();
+            writer.finish().await.unwrap();
+            let Node::Leaf(leaf) = &*loader.load(id, location).await.unwrap() else {
+                unreachable!()
+            };
+            let right = leaf.larges()[0];
+            let found = async |change: fn(&mut Large)| {
+                let mut large = Arc::into_inner(unread(right, right.location)).unwrap();
+                change(&mut large);
+                let body = Body::of(&large).unwrap();
+                let found = loader.verify_bodies(&[body]).await.unwrap();
+                found.map(|(found, why)| {
+                    assert_eq!(found, body);
+                    why
+                })
+            };
+            assert_eq!(found(|_| ()).await, None);
+            let length = Some("the body has another length");
+            assert_eq!(found(|large| large.len += 1).await, length);
+            assert_eq!(found(|large| large.len -= 1).await, length);
+            let prefix = Some("the body begins otherwise");
+            assert_eq!(found(|large| large.prefix[1000] ^= 1).await, prefix);
+            let shorter = |large: &mut Large| large.prefix = large.prefix[..1022].into();
+            assert_eq!(found(shorter).await, prefix);
+            assert_eq!(
+                found(|large| large.hash.0[0] ^= 1).await,
+                Some("the content has another hash")
+            );
+        }
     }
 }

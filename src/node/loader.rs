@@ -22,7 +22,7 @@ use quick_cache::Weighter;
 use quick_cache::sync::Cache;
 
 use super::Node;
-use super::decode::{decode_as, decode_body};
+use super::decode::{decode_as, open_body};
 use super::large::{collect, is_text, unread};
 use super::leaf::Leaf;
 use crate::error::{Error, Result};
@@ -342,9 +342,7 @@ impl Loader {
             if large.body.get().is_some() {
                 continue;
             }
-            if let Some(Entry::Body(body)) = CACHE.get(&self.body(large.hash))
-                && body.len() as u64 == large.len
-            {
+            if let Some(Entry::Body(body)) = CACHE.get(&self.body(large.hash)) {
                 self.hits.fetch_add(1, Ordering::Relaxed);
                 fill(large, &body)?;
                 continue;
@@ -368,11 +366,13 @@ impl Loader {
             self.bodies.fetch_add(1, Ordering::Relaxed);
             self.frame_bytes
                 .fetch_add(frame.len() as u64, Ordering::Relaxed);
-            let body = decode_body(&frame, larges[0]).map_err(|malformed| {
+            let hash = larges[0].hash;
+            let body = open_body(&frame, hash).map_err(|malformed| {
                 let name = named_body(larges[0]);
                 Error::corrupt(format!("{name} in {}", place(*location)), malformed.0)
             })?;
-            CACHE.insert(self.body(larges[0].hash), Entry::Body(Arc::clone(&body)));
+            let body: Arc<[u8]> = body.into();
+            CACHE.insert(self.body(hash), Entry::Body(Arc::clone(&body)));
             for large in larges {
                 fill(large, &body)?;
             }
@@ -424,8 +424,14 @@ fn handed_out(node: &Arc<Node>) -> Arc<Node> {
     }
 }
 
-/// Gives a value its verified body.
+/// Gives a value the body that has its hash, if it is as long as the value says, and text if it says so.
 fn fill(large: &Large, body: &Arc<[u8]>) -> Result<()> {
+    if body.len() as u64 != large.len {
+        return Err(Error::corrupt(
+            named_body(large),
+            "the body has another length",
+        ));
+    }
     if is_text(large.value_type) && std::str::from_utf8(body).is_err() {
         return Err(Error::corrupt(named_body(large), "text is not UTF-8"));
     }
@@ -452,8 +458,42 @@ mod tests {
     use crate::datom::{Datom, TxId};
     use crate::id::PackId;
     use crate::index::TreeName;
-    use crate::node::{Child, Inner};
+    use crate::node::{Child, Inner, NodeWriter};
     use crate::{Entid, Value};
+
+    /// Of equal hashes, only the first value's length was compared; and a body from the cache that was not as long
+    /// as a value said was read once more.
+    #[tokio::test]
+    async fn each_value_of_a_body_says_its_length() {
+        let loader = Arc::new(Loader::new(Store::memory()));
+        let Value::Large(whole) = Value::string("é".repeat(3000)) else {
+            unreachable!()
+        };
+        let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
+        let datom = Datom::add(Entid(1), Entid(7), Value::Large(whole), TxId::from_t(1));
+        let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+        let (id, location) = writer.write(leaf).await.unwrap();
+        writer.finish().await.unwrap();
+        let Node::Leaf(leaf) = &*loader.load(id, location).await.unwrap() else {
+            unreachable!()
+        };
+        let right = leaf.larges()[0];
+        let saying = |len: u64| {
+            let mut large = Arc::into_inner(unread(right, right.location)).unwrap();
+            large.len = len;
+            Arc::new(large)
+        };
+        let (longer, shorter) = (saying(right.len + 1), saying(right.len - 1));
+        for cached in [false, true] {
+            let gets = loader.store().requests().gets;
+            let wrong = if cached { &shorter } else { &longer };
+            let refused = loader.resolve_larges(vec![&saying(right.len), wrong]).await;
+            assert!(matches!(refused, Err(Error::Corrupt { .. })), "{refused:?}");
+            assert!(wrong.body.get().is_none());
+            assert_eq!(loader.store().requests().gets - gets, u64::from(!cached));
+        }
+        loader.resolve_larges(vec![right]).await.unwrap();
+    }
 
     #[test]
     fn leaves_do_not_push_out_inner_nodes() {
