@@ -15,6 +15,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
@@ -115,8 +116,10 @@ pub(crate) enum Does {
 pub(crate) struct Weather {
     /// Who asks, for the log.
     name: String,
-    /// Of a thousand requests, so many do not fare well.
+    /// Of a thousand requests, so many do not fare well, and of those that follow one that did not, one in two.
     faults: u64,
+    /// Whether the last request did not fare well: faults come in bursts.
+    down: AtomicBool,
     /// Whether what is read may be damaged.
     damages: bool,
     dice: Mutex<Dice>,
@@ -125,11 +128,12 @@ pub(crate) struct Weather {
 }
 
 impl Weather {
-    /// Weather in which so many of a thousand requests do not fare well.
+    /// Weather in which so many of a thousand requests do not fare well, and half of those that follow such a one.
     pub(crate) fn new(name: impl Into<String>, faults: u64, damages: bool, dice: Dice) -> Self {
         Self {
             name: name.into(),
             faults,
+            down: AtomicBool::new(false),
             damages,
             dice: Mutex::new(dice),
             script: Mutex::default(),
@@ -164,9 +168,11 @@ impl Weather {
             return fate;
         }
         let mut dice = self.dice();
-        if dice.below(1000) >= self.faults {
+        let down = self.down.swap(false, Ordering::Relaxed) && dice.one_in(2);
+        if !down && dice.below(1000) >= self.faults {
             return Fate::Well;
         }
+        self.down.store(true, Ordering::Relaxed);
         let part = dice.below(256);
         match (does, dice.below(12)) {
             (Does::Read, 0..6) if self.damages && part.is_multiple_of(2) => Fate::Short(part),
