@@ -30,8 +30,12 @@ for bug in $(sed -n 's/^+.*planted("\([a-z-]*\)").*/\1/p' tests/planted/bugs.pat
     if find "$bug"; then
         echo "$bug: NOT FOUND in $seeds seeds"
         missed=1
+    elif seed="$(grep -o -m 1 '^seed [0-9][0-9]*' "$scratch/said")"; then
+        echo "$bug: found, $seed"
     else
-        echo "$bug: found, $(grep -o '^seed [0-9]*' "$scratch/said" | head -n 1)"
+        tail -n 40 "$scratch/said"
+        echo "$bug: it failed, and at no seed"
+        missed=1
     fi
 done
 exit "$missed"
