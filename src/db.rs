@@ -25,6 +25,7 @@ pub(crate) mod head;
 pub(crate) mod history;
 pub(crate) mod merge;
 pub(crate) mod rebuild;
+#[cfg(feature = "query")]
 pub(crate) mod sample;
 pub(crate) mod stats;
 pub(crate) mod tail;

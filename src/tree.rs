@@ -23,6 +23,7 @@ mod build;
 mod diff;
 mod edit;
 mod lookup;
+#[cfg(any(test, feature = "query"))]
 mod sample;
 mod scan;
 mod size;
@@ -34,6 +35,7 @@ pub use build::{Builder, build, build_stream};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{Change, Edited, edit};
 pub use lookup::{count, covering, first, get, last, rank, select, split};
+#[cfg(any(test, feature = "query"))]
 pub use sample::sample;
 pub use scan::{Direction, LeafSlice, Scan, scan};
 pub use size::{Size, paths, size};

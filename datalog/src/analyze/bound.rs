@@ -299,6 +299,7 @@ pub struct CallGoal {
     pub in_rules: bool,
 }
 
+#[cfg(feature = "plan")]
 impl CallGoal {
     /// The variable of a predicate that has one alone, and always answers the same of the same.
     pub(crate) fn only_var(&self) -> Option<VarId> {
