@@ -19,7 +19,7 @@ use arrow::util::pretty::pretty_format_batches;
 use datafusion::catalog::{CatalogProvider, MemoryCatalogProvider, TableProvider};
 use datafusion::dataframe::DataFrame;
 use datafusion::error::Result as DataFusionResult;
-use datafusion::execution::runtime_env::RuntimeEnv;
+use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
 
 use crate::catalog::session::{DatalogSession, plan_sql, session_builder, session_config};
@@ -73,6 +73,22 @@ impl Federation {
     /// Nothing attached yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Bounds what the queries of this federation hold in memory together, in bytes. Beyond it, sorts and aggregates go
+    /// to a temporary directory; what cannot, such as the rows of recursive rules, ends in an error that says so. The
+    /// cache of nodes ([`Loader`](crate::node::Loader)) has a bound of its own. Cost: none.
+    ///
+    /// # Errors
+    ///
+    /// DataFusion's, if there can be no temporary directory.
+    pub fn with_memory_limit(self, bytes: usize) -> DataFusionResult<Self> {
+        let runtime = RuntimeEnvBuilder::new().with_memory_limit(bytes, 1.0);
+        Ok(Self {
+            runtime: runtime.build_arc()?,
+            datalog: Arc::default(),
+            ..self
+        })
     }
 
     /// Attaches a value as the schema `name`. Other bases of it, and other branches of its store, are

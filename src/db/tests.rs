@@ -118,3 +118,44 @@ fn holding(said: &[Datom], t: u64) -> Vec<Datom> {
     }
     facts
 }
+
+/// Where a storage shows a head before the packs that it names, reading is an error until they are there, and never
+/// an answer without them.
+#[tokio::test]
+async fn a_node_that_is_not_visible_yet_is_an_error_and_found_later() {
+    let store = Store::memory();
+    let connection = create(&store, 5).await;
+    transact(&connection, SCHEMA).await;
+    for person in 0..40 {
+        let data = format!(
+            "[{{:p/name \"{person}\" :p/age {person} :p/note \"{}\"}}]",
+            "long ".repeat(400)
+        );
+        transact(&connection, &data).await;
+    }
+    connection.checkpoint().await.unwrap();
+    let count = async |db: &Db| -> crate::Result<usize> {
+        let datoms = db.datoms(Index::Eavt, Components::all())?;
+        Ok(datoms.try_collect::<Vec<Datom>>().await?.len())
+    };
+    let whole = count(&cold(&store).await).await.unwrap();
+    let packs = store.list_packs().await.unwrap();
+    let mut missed = 0;
+    for pack in &packs {
+        let body = store.read_pack(pack.id).await.unwrap();
+        store.delete_pack(pack.id).await.unwrap();
+        let db = Db::open(&store, &BranchName::default()).await;
+        let early = match &db {
+            Ok(db) => count(db).await,
+            Err(_) => Err(Error::invalid("not opened")),
+        };
+        missed += u32::from(early.is_err());
+        assert!(early.is_err() || early.is_ok_and(|early| early == whole));
+        store.put_pack(pack.id, body).await.unwrap();
+        // The same value finds it now.
+        if let Ok(db) = db {
+            assert_eq!(count(&db).await.unwrap(), whole);
+        }
+    }
+    assert!(missed > 0, "{} packs", packs.len());
+}

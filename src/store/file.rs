@@ -158,8 +158,17 @@ fn sync_directory(path: &Path) -> io::Result<()> {
     if cfg!(windows) {
         Ok(())
     } else {
-        File::open(path)?.sync_all()
+        File::open(path)?.sync_all()?;
+        done("directory on disk");
+        Ok(())
     }
+}
+
+/// Notes what has been done, for tests of the order.
+fn done(what: &'static str) {
+    #[cfg(test)]
+    tests::DONE.with_borrow_mut(|done| done.push(what));
+    let _ = what;
 }
 
 fn parent(path: &Path) -> &Path {
@@ -217,7 +226,9 @@ fn write_durably<'a>(mut file: File, chunks: impl Iterator<Item = &'a [u8]>) -> 
     chunks
         .into_iter()
         .try_for_each(|chunk| file.write_all(chunk))?;
-    file.sync_all()
+    file.sync_all()?;
+    done("file on disk");
+    Ok(())
 }
 
 fn object_meta(meta: &fs::Metadata, location: Key) -> io::Result<ObjectMeta> {
@@ -277,13 +288,45 @@ fn walk(path: &Path, key: &Key, depth: usize, found: &mut Vec<ObjectMeta>) -> io
 
 #[cfg(test)]
 mod tests {
+    use std::cell::RefCell;
+
     use bytes::Bytes;
+    use futures::executor::block_on;
 
     use super::*;
     use crate::id::{BranchName, PackId};
     use crate::{CasOutcome, Store};
 
     const PACK: PackId = PackId([1; 16]);
+
+    thread_local! {
+        /// What this thread has done, in order: outside a runtime, a store works on the thread that asks.
+        pub(super) static DONE: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+    }
+
+    /// A power cut takes what is not on the disk, the name of a file included.
+    #[test]
+    fn what_is_confirmed_is_on_the_disk() {
+        let root = tempfile::tempdir().unwrap();
+        let store = Store::file(root.path()).unwrap();
+        let last = || {
+            let done = DONE.take();
+            done[done.len() - 3..].to_vec()
+        };
+        let durable = ["file on disk", "named", "directory on disk"];
+        let body = || Bytes::from_static(b"bytes");
+        block_on(store.put_pack(PACK, body())).unwrap();
+        assert_eq!(last(), durable, "a pack");
+        let branch = BranchName::default();
+        let CasOutcome::Swapped(head) = block_on(store.cas_head(&branch, None, body())) else {
+            panic!("the first head is swapped in");
+        };
+        assert_eq!(last(), durable, "a first head");
+        let next = Bytes::from_static(b"more bytes");
+        let swapped = block_on(store.cas_head(&branch, Some(&head), next));
+        assert!(matches!(swapped, CasOutcome::Swapped(_)));
+        assert_eq!(last(), durable, "a head");
+    }
 
     fn names_below(root: &Path) -> Vec<String> {
         let mut names = Vec::new();

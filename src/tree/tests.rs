@@ -697,6 +697,43 @@ fn planted_damage_is_found() {
     }
 }
 
+/// A node that has itself for a child cannot be written, for its identity is a hash of that. One can be whose child is
+/// said to be another inner node, or to lie where one lies: whatever follows it ends at the first.
+#[test]
+fn a_cycle_ends() {
+    let mut nodes = Nodes::new();
+    let datoms = many(TreeName::Avet);
+    let root = by_hand(&mut nodes, &[&datoms[..3], &datoms[3..6]], |_, _| ());
+    let root = root.root.unwrap();
+    let leaves: [&[Datom]; 2] = [&datoms[..6], &datoms[6..9]];
+    let named = by_hand(&mut nodes, &leaves, |at, child| {
+        if at == 0 {
+            (child.id, child.location) = (root.id, root.location);
+        }
+    });
+    let placed = by_hand(&mut nodes, &leaves, |at, child| {
+        if at == 0 {
+            child.location = root.location;
+        }
+    });
+    nodes.settle();
+    for tree in [named, placed] {
+        let loader = nodes.cold();
+        let all = scan(&loader, &tree, Range::all(), Direction::Forward);
+        let failed = [
+            block_on(all.try_collect::<Vec<_>>()).is_err(),
+            block_on(get(&loader, &tree, &datoms[1])).is_err(),
+            block_on(select(&loader, &tree, 1)).is_err(),
+            block_on(sample(&loader, &tree, &Range::all(), 2, 1)).is_err(),
+            !matches!(
+                block_on(verify(&loader, &tree)),
+                Ok(Report { fault: None, .. })
+            ),
+        ];
+        assert_eq!(failed, [true; 5]);
+    }
+}
+
 /// A new first leaf may leave the old root as it was, one of two leaves now. The level above must be told of
 /// it although nothing about it changed.
 #[test]

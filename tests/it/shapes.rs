@@ -617,6 +617,23 @@ async fn a_query_that_does_not_end_in_time_is_an_error() {
     assert!(error.contains(":timeout of 50 ms"), "{error}");
 }
 
+#[tokio::test]
+async fn a_query_that_would_take_the_machine_is_an_error() {
+    let store = Store::memory();
+    chains(&store, 2000).await;
+    let db = Db::open(&store, &BranchName::default()).await.unwrap();
+    let query = "[:find ?a ?b :in $ % :where (reach ?a ?b)]";
+    let federation = Federation::new().with_memory_limit(1 << 18).unwrap();
+    let inputs = Inputs::new().source("$", &db).rules(REACH);
+    let error = federation.q(query, &inputs).await.unwrap_err().to_string();
+    assert!(error.contains("Resources exhausted"), "{error}");
+    let mut federation = federation;
+    federation.attach("d", db).unwrap();
+    let sql = "SELECT count(*) FROM d.datoms a JOIN d.datoms b ON a.tx = b.tx";
+    let error = federation.query(sql).await.unwrap_err().to_string();
+    assert!(error.contains("Resources exhausted"), "{error}");
+}
+
 /// A forest of chains, each of ten links.
 async fn chains(store: &Store, chains: u32) {
     let connection =

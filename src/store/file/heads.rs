@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use object_store::path::Path as Key;
 
-use super::{DEPTH_MAX, Root, blocking, parent, sync_directory, walk, write_durably};
+use super::{DEPTH_MAX, Root, blocking, done, parent, sync_directory, walk, write_durably};
 use crate::error::Result;
 use crate::id::BranchName;
 use crate::store::head::{self, CasOutcome, HEAD_BYTES_MAX, HeadStore, HeadVersion};
@@ -171,6 +171,7 @@ fn swap(
         .and_then(|file| write_durably(file, [body].into_iter()))
         .map_err(Before)?;
     fs::rename(&temporary, path).map_err(During)?;
+    done("named");
     sync_directory(directory).map_err(During)?;
     drop(lock);
     Ok(Some(HeadVersion::of_body(body)))

@@ -16,7 +16,7 @@ use object_store::{
 };
 
 use super::{
-    DEPTH_MAX, Root, blocking, object_failure, object_meta, parent, sync_directory, walk,
+    DEPTH_MAX, Root, blocking, done, object_failure, object_meta, parent, sync_directory, walk,
     write_durably,
 };
 use crate::error::Result;
@@ -171,6 +171,7 @@ fn create(root: &Root, path: &Path, payload: &PutPayload) -> io::Result<()> {
     // What cannot be removed is litter; a crash leaves the same.
     let _ = fs::remove_file(&temporary);
     written?;
+    done("named");
     sync_directory(directory)
 }
 
