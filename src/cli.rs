@@ -6,10 +6,11 @@
 //! 2 if it could not be understood.
 //!
 //! **Invariant.** Only this module and those below it print, read the environment or exit. (Credentials of
-//! stores are read from the environment where the stores are opened.)
+//! stores, and where their frames are kept on disk, are read from the environment where the stores are opened.)
 
 mod argument;
 mod branch;
+mod cache;
 mod create;
 mod datoms;
 mod demo;
@@ -121,6 +122,8 @@ enum Verb {
     Purge(purge::Purge),
     /// Print what a database consists of.
     Stats(stats::Stats),
+    /// Print what the cache on disk holds, or clear it.
+    Cache(cache::Cache),
     /// Make two small databases and join them, now and in the past.
     Demo(demo::Demo),
 }
@@ -153,6 +156,7 @@ pub fn main() -> ExitCode {
         Verb::Gc(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Purge(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Stats(verb) => interruptible(&runtime, verb.run(stdout())),
+        Verb::Cache(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Demo(verb) => interruptible(&runtime, verb.run(stdout())),
         Verb::Sql(verb) => verb.run(&runtime),
     };

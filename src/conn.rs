@@ -248,6 +248,8 @@ mod tests {
     use super::*;
     use crate::tx::TxData;
 
+    #[cfg(feature = "fs")]
+    mod disk;
     #[cfg(feature = "aws")]
     mod s3;
     #[cfg(all(feature = "http", feature = "fs"))]

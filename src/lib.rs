@@ -70,7 +70,7 @@ pub use store::{
     PackInfo, PackWriter, Requests, Store, read_footer,
 };
 #[cfg(feature = "fs")]
-pub use store::{FileHeads, FileObjects};
+pub use store::{DiskCache, DiskUsage, FileHeads, FileObjects};
 #[cfg(feature = "ws")]
 pub use store::{SyncServer, SyncToken, serve_sync};
 #[cfg(not(target_family = "wasm"))]

@@ -9,6 +9,8 @@
 //! gc/<id>             notes of garbage collection, gone when they are done with
 //! ```
 //!
+//! Frames of a store elsewhere may be kept in a directory of this machine: see `disk`.
+//!
 //! **Invariant.** A [`Store`] answers with the whole of what was asked for or with an error; never with
 //! fewer bytes. Whether they are the *right* bytes is decided above, by their hash.
 //!
@@ -20,7 +22,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use futures::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::TryStreamExt;
 use object_store::memory::InMemory;
 use object_store::path::Path;
 use object_store::{
@@ -28,13 +30,16 @@ use object_store::{
 };
 
 use crate::error::{Error, Result, StoreFailure};
-use crate::id::{BranchName, Location, PackId};
+use crate::id::{BranchName, PackId};
 
 #[cfg(any(test, feature = "conformance"))]
 pub mod conformance;
+#[cfg(feature = "fs")]
+mod disk;
 mod failure;
 #[cfg(feature = "fs")]
 mod file;
+mod frames;
 mod head;
 mod layout;
 mod pack;
@@ -47,7 +52,10 @@ mod url;
 mod ws;
 
 #[cfg(feature = "fs")]
+pub use self::disk::{DiskCache, DiskUsage};
+#[cfg(feature = "fs")]
 pub use self::file::{FileHeads, FileObjects};
+pub(crate) use self::frames::{Frame, Purges};
 pub use self::head::{CasOutcome, HeadStore, HeadVersion, MemoryHeads, ObjectHeads};
 pub use self::pack::{Footer, FooterEntry, FrameKind, PackWriter, read_footer};
 use self::requests::Counters;
@@ -66,6 +74,7 @@ const PARALLEL_MAX: usize = 32;
 #[derive(Clone)]
 pub struct Store(Arc<Inner>);
 
+#[derive(Clone)]
 struct Inner {
     objects: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -73,7 +82,9 @@ struct Inner {
     location: String,
     identity: Identity,
     access: Access,
-    counters: Counters,
+    counters: Arc<Counters>,
+    #[cfg(feature = "fs")]
+    disk: Option<disk::Tier>,
 }
 
 /// What tells stores apart. Locations do not: they leave options out, and callers choose theirs freely.
@@ -169,7 +180,6 @@ impl Store {
         location: String,
         access: Access,
     ) -> Self {
-        let counters = Counters::default();
         Self(Arc::new(Inner {
             objects,
             prefix,
@@ -177,7 +187,9 @@ impl Store {
             location,
             identity: Identity::ObjectsAndHeads,
             access,
-            counters,
+            counters: Arc::default(),
+            #[cfg(feature = "fs")]
+            disk: None,
         }))
     }
 
@@ -330,45 +342,6 @@ impl Store {
             }
             Err(error) => Err(self.failure(error)),
         }
-    }
-
-    /// Reads one frame. One request.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::SnapshotExpired`] if the pack is gone, [`Error::Corrupt`] if it ends before the frame does,
-    /// [`Error::Store`].
-    pub async fn read(&self, location: Location) -> Result<Bytes> {
-        self.read_range(location.pack, pack::frame_range(&location)?)
-            .await
-    }
-
-    /// Reads frames, in the order of `locations`, with as few requests as is sensible.
-    ///
-    /// Frames that lie close together come in one request and share its buffer, so that a small frame
-    /// that is kept keeps up to 16 MiB: decode it, or copy it. At most 32 requests are under way at once. Callers
-    /// are not counted together: one whose future nobody polls would hold up the others.
-    ///
-    /// # Errors
-    ///
-    /// As [`read`](Self::read).
-    pub async fn read_many(&self, locations: &[Location]) -> Result<Vec<Bytes>> {
-        let mut frames = vec![Bytes::new(); locations.len()];
-        let mut answers = stream::iter(range::plan(locations)?)
-            .map(|fetch| {
-                let store = self.clone();
-                async move {
-                    let bytes = store.read_range(fetch.pack, fetch.range).await?;
-                    Ok::<_, Error>((bytes, fetch.frames))
-                }
-            })
-            .buffer_unordered(PARALLEL_MAX);
-        while let Some((bytes, wanted)) = answers.try_next().await? {
-            for (index, range) in wanted {
-                frames[index] = bytes.slice(range);
-            }
-        }
-        Ok(frames)
     }
 
     /// Reads a whole pack. One request.

@@ -79,6 +79,17 @@ impl Stats {
             "\nthis took {} GETs of {} bytes, {} PUTs, {} LISTs",
             requests.gets, requests.bytes_read, requests.puts, requests.lists
         )?;
+        let loads = db.loader().loads();
+        writeln!(out, "found in memory: {} nodes and values", loads.hits)?;
+        if let Some(cache) = db.store().disk_cache() {
+            writeln!(
+                out,
+                "found on disk: {} frames of {} bytes, in {}",
+                loads.disk_hits,
+                loads.disk_bytes,
+                cache.path().display()
+            )?;
+        }
         out.flush()?;
         Ok(())
     }

@@ -9,6 +9,9 @@
 //! collection deletes them once the grace is over, if no other branch needs them. So **every branch that
 //! holds the facts must be purged**; the report names the others that do.
 //!
+//! The disk tier of this process is rid of the store's frames. Other machines' tiers, and what values that were
+//! opened before in other processes still read of the old packs, are not: see `store::disk`.
+//!
 //! **Old commits.** What lies before a purge can be read at every basis, without what was purged, and be
 //! compared and merged as before. A branch cannot begin there, only at a value from the purge on. A value
 //! that was opened before the purge still shows everything until the grace is over, but no branch can be
@@ -95,7 +98,16 @@ impl Connection {
     /// tuple repeats what would go, or if a transaction's instant would go; [`Error::Store`].
     pub async fn purge(&self, what: &Purge) -> Result<PurgeReport> {
         let turn = self.0.writer.turn.lock().await;
-        let report = Box::pin(self.purge_here(what)).await?;
+        let purged = Box::pin(self.purge_here(what)).await;
+        // After an error it may have happened all the same, unless it was refused.
+        let may_be_purged = match &purged {
+            Ok(report) => report.datoms > 0,
+            Err(error) => !matches!(error, Error::Invalid(_)),
+        };
+        if may_be_purged {
+            self.db().loader().purge_disk().await;
+        }
+        let report = purged?;
         drop(turn);
         self.with_elsewhere(what, report).await
     }
@@ -118,13 +130,16 @@ impl Connection {
 
     /// The report with the names of other branches that hold such facts.
     async fn with_elsewhere(&self, what: &Purge, mut report: PurgeReport) -> Result<PurgeReport> {
-        for branch in self.store().list_branches().await? {
+        // What they hold is not to be on disk because of a purge.
+        let past_disk = self.store().past_disk();
+        let store = past_disk.as_ref().unwrap_or(self.store());
+        for branch in store.list_branches().await? {
             if branch == *self.branch() {
                 continue;
             }
-            let object = head_object(self.store().location(), &branch);
+            let object = head_object(store.location(), &branch);
             let held = async {
-                let Some((bytes, _)) = self.store().head(&branch).await? else {
+                let Some((bytes, _)) = store.head(&branch).await? else {
                     return Ok(false);
                 };
                 let head = Head::decode(&bytes, &object)?;
@@ -136,7 +151,7 @@ impl Connection {
                     deleted: None,
                     ..head
                 };
-                let loader = Arc::new(Loader::new(self.store().clone()));
+                let loader = Arc::new(Loader::new(store.clone()));
                 let (log, _) = log_and_records(&Db::from_head(loader, head).await?).await?;
                 Ok::<bool, Error>(!doomed(what, &log).is_empty())
             };

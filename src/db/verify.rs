@@ -35,7 +35,7 @@ use super::commit::{Checkpoint, CommitRecord, Pending};
 use super::head::Head;
 use super::merge::tree_slices;
 use super::stats::TreeSize;
-use super::{Db, head_object, load_schema};
+use super::{Db, Inner, head_object, load_schema};
 use crate::datom::Datom;
 use crate::error::{Error, Result};
 use crate::id::{CommitHash, PackId};
@@ -181,8 +181,9 @@ impl Db {
         depth: Depth,
         progress: &mut (dyn FnMut(Progress) + Send),
     ) -> Result<Verification> {
+        let past_disk = self.past_disk();
         let mut verifier = Verifier {
-            db: self,
+            db: past_disk.as_ref().unwrap_or(self),
             found: Verification::default(),
             packs: BTreeSet::new(),
             bodies: BTreeMap::new(),
@@ -197,6 +198,16 @@ impl Db {
             Some(what) if self.collected_since().await? => Err(Error::SnapshotExpired(what)),
             _ => Ok(verifier.found),
         }
+    }
+
+    /// The same value, read past the disk tier of its store, whose frames prove nothing of what the store holds;
+    /// `None` if it has none.
+    fn past_disk(&self) -> Option<Self> {
+        let loader = Arc::new(Loader::new(self.store().past_disk()?));
+        Some(Self(Arc::new(Inner {
+            loader,
+            ..Inner::clone(&self.0)
+        })))
     }
 
     /// Whether garbage was collected since this value was opened.

@@ -6,6 +6,9 @@
 //! business of one store, and of one *era* of it: garbage collection moves nodes and a purge replaces them,
 //! and what was read before would lead a writer to places that are about to go.
 //!
+//! A store may have a tier on disk, below this cache. Its frames are verified like all others, and one that is not
+//! what it should be is no fault of the database: it is read from the store anew.
+//!
 //! Inner nodes are held apart as well, within a bound of their own: however many leaves a scan brings in, the
 //! way from a root to any leaf of a database of ordinary size stays at hand.
 //!
@@ -27,7 +30,7 @@ use super::large::{collect, is_text, unread};
 use super::leaf::Leaf;
 use crate::error::{Error, Result};
 use crate::id::{Location, NodeId};
-use crate::store::Store;
+use crate::store::{Frame, Purges, Store};
 use crate::value::{Large, Value};
 
 /// What all loaders of this process keep.
@@ -44,7 +47,11 @@ pub struct Loader {
     number: u64,
     /// The era of the heads that are read through this one; set by the first.
     era: OnceLock<Era>,
+    /// How often this process had purged the store: what an earlier value reads is not kept on disk.
+    purges: AtomicU64,
     hits: AtomicU64,
+    disk_hits: AtomicU64,
+    disk_bytes: AtomicU64,
     nodes: AtomicU64,
     bodies: AtomicU64,
     frame_bytes: AtomicU64,
@@ -62,8 +69,12 @@ pub struct Era {
 /// What a [`Loader`] has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Loads {
-    /// Nodes and bodies found in the cache.
+    /// Nodes and bodies found in memory.
     pub hits: u64,
+    /// Nodes and bodies found on disk, in the tier of the store.
+    pub disk_hits: u64,
+    /// Bytes of their frames.
+    pub disk_bytes: u64,
     /// Nodes read from the store.
     pub nodes: u64,
     /// Bodies of large values read from the store.
@@ -176,10 +187,13 @@ impl Loader {
     /// A loader that has read nothing yet.
     pub fn new(store: Store) -> Self {
         Self {
-            store,
             number: LOADERS.fetch_add(1, Ordering::Relaxed),
             era: OnceLock::new(),
+            purges: store.purges().count().into(),
+            store,
             hits: AtomicU64::new(0),
+            disk_hits: AtomicU64::new(0),
+            disk_bytes: AtomicU64::new(0),
             nodes: AtomicU64::new(0),
             bodies: AtomicU64::new(0),
             frame_bytes: AtomicU64::new(0),
@@ -216,6 +230,8 @@ impl Loader {
     pub fn loads(&self) -> Loads {
         Loads {
             hits: self.hits.load(Ordering::Relaxed),
+            disk_hits: self.disk_hits.load(Ordering::Relaxed),
+            disk_bytes: self.disk_bytes.load(Ordering::Relaxed),
             nodes: self.nodes.load(Ordering::Relaxed),
             bodies: self.bodies.load(Ordering::Relaxed),
             frame_bytes: self.frame_bytes.load(Ordering::Relaxed),
@@ -234,8 +250,9 @@ impl Loader {
         }
         let entry = CACHE
             .get_or_insert(&self.node(id), async {
-                let frame = self.store.read(location).await?;
-                Ok(Entry::Node(Arc::new(self.decoded(&frame, id, location)?)))
+                let frame = self.frame(location).await?;
+                let node = self.decoded(frame, id, location).await?;
+                Ok(Entry::Node(Arc::new(node)))
             })
             .await?;
         match entry {
@@ -259,10 +276,10 @@ impl Loader {
             [i] => nodes[i] = Some(self.load(wanted[i].0, wanted[i].1).await?),
             _ => {
                 let locations: Vec<_> = missing.iter().map(|&i| wanted[i].1).collect();
-                let frames = self.store.read_many(&locations).await?;
+                let frames = self.frames(&locations).await?;
                 for (i, frame) in missing.into_iter().zip(frames) {
                     let (id, location) = wanted[i];
-                    let node = Arc::new(self.decoded(&frame, id, location)?);
+                    let node = Arc::new(self.decoded(frame, id, location).await?);
                     nodes[i] = Some(handed_out(&node));
                     CACHE.insert(self.node(id), Entry::Node(node));
                 }
@@ -271,19 +288,42 @@ impl Loader {
         Ok(nodes.into_iter().flatten().collect())
     }
 
-    /// Reads nodes from these very places, past the cache, which knows one place a node.
+    /// Reads nodes from these very places, past the cache, which knows one place a node, and past its disk tier, which
+    /// keeps frames of packs that are gone.
     ///
     /// # Errors
     ///
     /// As [`load`](Self::load); the first failure ends it.
     pub async fn load_here(&self, wanted: &[(NodeId, Location)]) -> Result<Vec<Node>> {
         let locations: Vec<_> = wanted.iter().map(|(_, location)| *location).collect();
-        let frames = self.store.read_many(&locations).await?;
-        wanted
-            .iter()
-            .zip(frames)
-            .map(|((id, location), frame)| self.decoded(&frame, *id, *location))
-            .collect()
+        let past_disk = self.store.past_disk();
+        let store = past_disk.as_ref().unwrap_or(&self.store);
+        let frames = Box::pin(store.frames(&locations, self.purges())).await?;
+        let mut nodes = Vec::with_capacity(wanted.len());
+        for ((id, location), frame) in wanted.iter().zip(frames) {
+            nodes.push(self.decoded(frame, *id, *location).await?);
+        }
+        Ok(nodes)
+    }
+
+    /// Removes what the disk tier holds of the store. What other loaders of this process read from now on is not
+    /// kept there, for they may serve values of before a purge.
+    pub(crate) async fn purge_disk(&self) {
+        let purges = self.store.purge_disk().await;
+        self.purges.store(purges.count(), Ordering::SeqCst);
+    }
+
+    // Boxed, both: a request is dear, and the futures of callers are not to hold what it needs.
+    async fn frame(&self, location: Location) -> Result<Frame> {
+        Box::pin(self.store.frame(location, self.purges())).await
+    }
+
+    async fn frames(&self, locations: &[Location]) -> Result<Vec<Frame>> {
+        Box::pin(self.store.frames(locations, self.purges())).await
+    }
+
+    fn purges(&self) -> Purges {
+        Purges::counted(self.purges.load(Ordering::SeqCst))
     }
 
     /// Puts a node into the cache that was just encoded and has this identity.
@@ -361,18 +401,20 @@ impl Loader {
             return Ok(());
         }
         let locations: Vec<_> = missing.iter().map(|(location, _)| *location).collect();
-        let frames = self.store.read_many(&locations).await?;
+        let frames = self.frames(&locations).await?;
         for ((location, larges), frame) in missing.iter().zip(frames) {
-            self.bodies.fetch_add(1, Ordering::Relaxed);
-            self.frame_bytes
-                .fetch_add(frame.len() as u64, Ordering::Relaxed);
-            let hash = larges[0].hash;
-            let body = open_body(&frame, hash).map_err(|malformed| {
-                let name = named_body(larges[0]);
-                Error::corrupt(format!("{name} in {}", place(*location)), malformed.0)
-            })?;
-            let body: Arc<[u8]> = body.into();
-            CACHE.insert(self.body(hash), Entry::Body(Arc::clone(&body)));
+            let large = larges[0];
+            let decode = |frame: &[u8]| {
+                let body = open_body(frame, large.hash).map_err(|malformed| {
+                    let name = named_body(large);
+                    Error::corrupt(format!("{name} in {}", place(*location)), malformed.0)
+                })?;
+                Ok(Arc::from(body))
+            };
+            let body: Arc<[u8]> = self
+                .verified(frame, *location, &self.bodies, decode)
+                .await?;
+            CACHE.insert(self.body(large.hash), Entry::Body(Arc::clone(&body)));
             for large in larges {
                 fill(large, &body)?;
             }
@@ -390,11 +432,37 @@ impl Loader {
         }
     }
 
-    fn decoded(&self, frame: &[u8], id: NodeId, location: Location) -> Result<Node> {
-        self.nodes.fetch_add(1, Ordering::Relaxed);
+    async fn decoded(&self, frame: Frame, id: NodeId, location: Location) -> Result<Node> {
+        self.verified(frame, location, &self.nodes, |frame| {
+            decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
+        })
+        .await
+    }
+
+    /// What a frame holds. One from disk that does not hold it is read from the store anew: whoever put it there
+    /// may have been anybody, and the store, too, may have answered with other bytes that day.
+    async fn verified<T>(
+        &self,
+        frame: Frame,
+        location: Location,
+        from_store: &AtomicU64,
+        decode: impl Fn(&[u8]) -> Result<T>,
+    ) -> Result<T> {
+        let frame = if frame.on_disk {
+            if let Ok(decoded) = decode(&frame.bytes) {
+                self.disk_hits.fetch_add(1, Ordering::Relaxed);
+                self.disk_bytes
+                    .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+                return Ok(decoded);
+            }
+            Box::pin(self.store.frame_anew(location, self.purges())).await?
+        } else {
+            frame
+        };
+        from_store.fetch_add(1, Ordering::Relaxed);
         self.frame_bytes
-            .fetch_add(frame.len() as u64, Ordering::Relaxed);
-        decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
+            .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+        decode(&frame.bytes)
     }
 }
 

@@ -1,5 +1,5 @@
-//! What a scan costs, for `EXPLAIN ANALYZE`: nodes read, bytes fetched, cache hits, and time; and how many rows were
-//! expected.
+//! What a scan costs, for `EXPLAIN ANALYZE`: nodes read, bytes fetched, hits in memory and on disk, and time; and
+//! how many rows were expected.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -25,6 +25,7 @@ pub(super) struct Measured {
     nodes_read: Count,
     bytes_fetched: Count,
     cache_hits: Count,
+    disk_hits: Count,
 }
 
 impl Measured {
@@ -50,6 +51,7 @@ impl Measured {
             nodes_read: counter("nodes_read"),
             bytes_fetched: counter("bytes_fetched"),
             cache_hits: counter("cache_hits"),
+            disk_hits: counter("disk_hits"),
         }
     }
 }
@@ -73,6 +75,7 @@ impl Stream for Measured {
         this.bytes_fetched
             .add(less(after.frame_bytes, before.frame_bytes));
         this.cache_hits.add(less(after.hits, before.hits));
+        this.disk_hits.add(less(after.disk_hits, before.disk_hits));
         this.baseline.record_poll(polled)
     }
 }

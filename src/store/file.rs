@@ -178,10 +178,10 @@ fn parent(path: &Path) -> &Path {
 /// A failed file operation, with the file.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {verb} {}", path.display())]
-struct FileFailure {
-    verb: &'static str,
-    path: PathBuf,
-    source: io::Error,
+pub(super) struct FileFailure {
+    pub(super) verb: &'static str,
+    pub(super) path: PathBuf,
+    pub(super) source: io::Error,
 }
 
 /// The same, as `object_store` says it.
@@ -209,7 +209,9 @@ fn object_failure(verb: &'static str, path: &Path, source: io::Error) -> object_
 }
 
 /// Runs file operations where they may block: on a thread for it inside a tokio runtime, else here.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> io::Result<T> {
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> io::Result<T> {
     match tokio::runtime::Handle::try_current() {
         Err(_) => Ok(work()),
         Ok(runtime) => match runtime.spawn_blocking(work).await {

@@ -41,8 +41,15 @@ const NEEDS: [(&[&str], &str); 7] = [
     (&["ws"], "ws"),
 ];
 
+/// Stores on this machine, where a copy on disk gains nothing.
+#[cfg(feature = "fs")]
+const HERE: [&str; 4] = ["", "file", "memory", "sqlite"];
+
 impl Store {
     /// Opens the store at an address, without asking it anything yet.
+    ///
+    /// What is not on this machine has a disk tier of its cache if the environment names a directory for it: see
+    /// `DiskCache::from_environment`.
     ///
     /// | address | store |
     /// |---|---|
@@ -60,10 +67,21 @@ impl Store {
     /// # Errors
     ///
     /// [`Error::Invalid`] if the address is malformed, of an unknown kind, or of a kind that this build
-    /// leaves out.
+    /// leaves out; if the directory that the environment names cannot be made.
     pub fn open_url(address: &str) -> Result<Self> {
         let (scheme, rest) = split_scheme(address).unwrap_or_default();
-        match scheme.as_str() {
+        let store = Self::open_scheme(&scheme, rest, address)?;
+        #[cfg(feature = "fs")]
+        if !HERE.contains(&scheme.as_str())
+            && let Some(cache) = super::DiskCache::from_environment()?
+        {
+            return Ok(store.with_disk_cache(&cache));
+        }
+        Ok(store)
+    }
+
+    fn open_scheme(scheme: &str, rest: &str, address: &str) -> Result<Self> {
+        match scheme {
             "memory" => Ok(open_memory(&unescape(rest))),
             #[cfg(feature = "fs")]
             "" => open_path(address),
@@ -86,7 +104,7 @@ impl Store {
             "wss" => Err(Error::invalid(
                 "sync speaks no TLS itself: let a proxy or a tunnel of this machine do so, and use ws:",
             )),
-            _ => Err(unopened(&scheme)),
+            _ => Err(unopened(scheme)),
         }
     }
 }

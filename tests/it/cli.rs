@@ -150,6 +150,29 @@ fn stats_count_what_there_is() {
         stats.contains("this took 1 GETs"),
         "opening reads one object:\n{stats}"
     );
+    assert!(stats.contains("found in memory: "), "{stats}");
+    assert!(!stats.contains("on disk"), "the store is here:\n{stats}");
+}
+
+#[test]
+fn the_cache_on_disk_is_shown_and_cleared() {
+    let shell = Shell::new();
+    shell.file("notes.txt", "x");
+    let at = shell.dir().to_str().unwrap();
+    for (arguments, does) in [
+        (vec!["cache", at], "holds"),
+        (vec!["cache", at, "--clear"], "removed"),
+    ] {
+        let said = shell.ok(&arguments);
+        assert!(
+            said.contains(&format!("{does} 0 frames, 0 bytes")),
+            "{said}"
+        );
+    }
+    assert!(shell.dir().join("notes.txt").exists());
+    let said = shell.fails(&["cache", "nowhere"]);
+    assert!(said.contains("nowhere is not a directory"), "{said}");
+    assert!(!shell.dir().join("nowhere").exists());
 }
 
 #[test]

@@ -598,6 +598,7 @@ fn explain_prints_the_plan_and_no_rows() {
         "rows_expected=",
         "nodes_read=",
         "cache_hits=",
+        "disk_hits=",
     ] {
         assert!(said.contains(part), "{part} in {said}");
     }

@@ -179,6 +179,7 @@ async fn filters_on_datoms_choose_an_index() {
             "nodes_read=",
             "bytes_fetched=",
             "cache_hits=",
+            "disk_hits=",
         ] {
             assert!(shown.contains(part), "{part} of {table} in\n{shown}");
         }
