@@ -31,16 +31,16 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use datafusion::catalog::TableProvider;
-use datafusion::common::TableReference;
+use datafusion::common::Column;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::datasource::source_as_provider;
 use datafusion::error::Result;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, SubqueryAlias};
-use futures::future::try_join_all;
+use futures::future::join_all;
 
 pub(crate) use self::datoms::{Changes, DatomTable};
-pub(crate) use self::entities::EntityTable;
+pub(crate) use self::entities::{EntityTable, by_column};
 use crate::catalog::metaschema::TableDef;
 use crate::db::Db;
 use crate::error::Error;
@@ -63,20 +63,23 @@ pub(crate) fn entity_table(db: Db, def: &TableDef) -> Result<Arc<dyn TableProvid
     Ok(Arc::new(EntityTable::new(db, def)))
 }
 
-/// Tables of a plan that make the order of joins matter.
-const JOINED_MIN: usize = 3;
+/// Joins of a plan that can be done in several orders.
+const JOINS_MIN: usize = 2;
 
-/// Reads what the order of a plan's joins depends on, where it reads enough tables for that to matter: inner nodes,
-/// and a few leaves for each column that is compared.
+/// Reads what the order of a plan's joins depends on, where there are several: inner nodes, and a few leaves for each
+/// column that is compared.
 pub(crate) async fn learn(plan: &LogicalPlan) -> Result<()> {
     let mut tables = Vec::new();
     let mut names = Vec::new();
-    let mut columns = HashSet::new();
     let mut conditions: Vec<Expr> = Vec::new();
+    let mut joins = 0;
     plan.apply_with_subqueries(|node| {
         match node {
             LogicalPlan::TableScan(scan) => {
-                tables.push((scan.table_name.clone(), source_as_provider(&scan.source)?));
+                // What is no provider is none of ours.
+                if let Ok(table) = source_as_provider(&scan.source) {
+                    tables.push((scan.table_name.clone(), table));
+                }
             }
             LogicalPlan::SubqueryAlias(SubqueryAlias { input, alias, .. }) => {
                 if let LogicalPlan::TableScan(scan) = &**input {
@@ -84,38 +87,38 @@ pub(crate) async fn learn(plan: &LogicalPlan) -> Result<()> {
                 }
             }
             LogicalPlan::Filter(_) | LogicalPlan::Join(_) => {
-                for expr in node.expressions() {
-                    columns.extend(
-                        expr.column_refs()
-                            .into_iter()
-                            .map(|column| column.name.clone()),
-                    );
-                    conditions.extend(split_conjunction(&expr).into_iter().cloned());
-                }
+                joins += usize::from(matches!(node, LogicalPlan::Join(_)));
+                let expressions = node.expressions();
+                let parts = expressions.iter().flat_map(split_conjunction);
+                conditions.extend(parts.cloned());
             }
             _ => {}
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    if tables.len() < JOINED_MIN {
+    if joins < JOINS_MIN {
         return Ok(());
     }
     let learning = tables.iter().filter_map(|(name, table)| {
         let table = table.downcast_ref::<EntityTable>()?;
-        let is_own = |relation: &TableReference| {
-            let mut aliases = names.iter().filter(|(of, _)| of == name);
-            relation == name || aliases.any(|(_, alias)| alias == relation)
+        let is_own = |column: &Column| match &column.relation {
+            None => true,
+            Some(relation) => {
+                let mut aliases = names.iter().filter(|(of, _)| of == name);
+                relation == name || aliases.any(|(_, alias)| alias == relation)
+            }
         };
+        let refs = conditions.iter().flat_map(Expr::column_refs);
+        let own = refs.filter(|column| is_own(column));
+        let columns: HashSet<&str> = own.map(|column| column.name.as_str()).collect();
         let about = conditions.iter().filter(|condition| {
             let refs = condition.column_refs();
-            let mut relations = refs.iter().map(|column| column.relation.as_ref());
-            !refs.is_empty() && relations.all(|relation| relation.is_some_and(is_own))
+            !refs.is_empty() && refs.into_iter().all(is_own)
         });
         let about: Vec<&Expr> = about.collect();
-        let columns = &columns;
-        Some(async move { table.learn(columns, &about).await })
+        Some(async move { table.learn(&columns, &about).await })
     });
-    try_join_all(learning).await?;
+    join_all(learning).await;
     Ok(())
 }
 

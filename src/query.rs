@@ -177,13 +177,16 @@ impl Federation {
     ///
     /// As [`Federation::q`].
     pub async fn analyze_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
-        let session = self.datalog_session();
-        let prepared = Prepared::of(session, Query::parse(query)?, inputs, 0).await?;
-        let plan = prepared.physical().await?;
-        let batches = prepared.execute(Arc::clone(&plan)).await?;
-        prepared.answer(&batches).await?;
-        let plan = DisplayableExecutionPlan::with_metrics(&*plan);
-        Ok(plan.indent(false).to_string())
+        let query = Query::parse(query)?;
+        within(query.timeout, async {
+            let prepared = Prepared::of(self.datalog_session(), query, inputs, 0).await?;
+            let plan = prepared.physical().await?;
+            let batches = prepared.execute(Arc::clone(&plan)).await?;
+            prepared.answer(&batches).await?;
+            let plan = DisplayableExecutionPlan::with_metrics(&*plan);
+            Ok(plan.indent(false).to_string())
+        })
+        .await
     }
 }
 
@@ -535,21 +538,24 @@ async fn run(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Res
     }
     let query = Query::parse(query)?;
     let timeout = query.timeout;
-    let answer = run_query(session, query, inputs, 0);
-    let (answer, is_deterministic) = match timeout {
-        None => answer.await?,
-        Some(milliseconds) => tokio::time::timeout(Duration::from_millis(milliseconds), answer)
-            .await
-            .unwrap_or_else(|_| {
-                Err(Error::invalid(format!(
-                    "the query did not end within its :timeout of {milliseconds} ms"
-                )))
-            })?,
-    };
+    let (answer, is_deterministic) = within(timeout, run_query(session, query, inputs, 0)).await?;
     if let Some(question) = question.filter(|_| is_deterministic) {
         session.answers.keep(question, &answer);
     }
     Ok(answer)
+}
+
+/// Holds a query to its `:timeout`, in milliseconds.
+async fn within<T>(timeout: Option<u64>, answer: impl Future<Output = Result<T>>) -> Result<T> {
+    let Some(milliseconds) = timeout else {
+        return answer.await;
+    };
+    let answer = tokio::time::timeout(Duration::from_millis(milliseconds), answer).await;
+    answer.unwrap_or_else(|_| {
+        Err(Error::invalid(format!(
+            "the query did not end within its :timeout of {milliseconds} ms"
+        )))
+    })
 }
 
 /// The answer, and whether it will be the same whenever the query is asked.

@@ -325,15 +325,6 @@ impl Follower {
         let now = Head::decode(&bytes, &head_object(to.location(), branch))?;
         Ok(now.era() == neighbour.0.head.era())
     }
-
-    /// Reads what a first copy's head leads to at once, whose packs no head has fenced until now.
-    async fn lies_there(&self, head: &Head) -> Result<()> {
-        let trees = head.checkpoint.trees.iter().chain([&head.commits]);
-        let roots = trees.filter_map(|tree| tree.root.map(|root| (root.id, root.location)));
-        let roots: Vec<_> = roots.chain(head.checkpoint.schema).collect();
-        let loader = Loader::new(self.to.clone());
-        loader.load_here(&roots).await.map(drop)
-    }
 }
 
 /// One sync.
@@ -461,7 +452,8 @@ impl Run<'_> {
             Some(neighbour) => self.follower.stands(neighbour).await.unwrap_or(false),
             // Every collection swaps the head that this one has replaced.
             None if target.version.is_some() => true,
-            None => self.follower.lies_there(&head).await.is_ok(),
+            // No head has fenced its packs until now.
+            None => head.lies_there(&Loader::new(to.clone())).await.is_ok(),
         };
         if !stands {
             // What the new branch leads to may have gone meanwhile, or cannot be seen to be there. Nobody may rely

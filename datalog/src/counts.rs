@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use futures::future::{join, join_all};
+
 use crate::analyze::bound::{
     AttributeSlot, BoundQuery, CallGoal, FactGoal, Goal, Slot, SourceId, VarId,
 };
@@ -59,19 +61,26 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
     if entities.len() < ENTITIES_MIN {
         return Ok(counts);
     }
-    for key @ (source, attribute) in joined_by_value(&facts) {
-        if let QuerySource::Database(database) = &sources[source.0 as usize]
-            && let Some(values) = database.values(attribute).await?
-        {
-            counts.values.insert(key, values);
-        }
-    }
-    for key @ (source, attribute) in compared(&facts, &calls) {
-        if let QuerySource::Database(database) = &sources[source.0 as usize] {
-            let sample = database.sample(attribute).await?;
-            counts.samples.insert(key, sample);
-        }
-    }
+    let database = |(source, attribute): (SourceId, i64)| match &sources[source.0 as usize] {
+        QuerySource::Database(database) => Some((database, (source, attribute))),
+        QuerySource::Collection(_) => None,
+    };
+    let joined = joined_by_value(&facts).into_iter().filter_map(database);
+    let compared = compared(&facts, &calls).into_iter().filter_map(database);
+    // What cannot be read is not known: whether there is an answer is for the scan to say.
+    let (values, samples) = join(
+        join_all(joined.map(async |(database, key)| {
+            let values = database.values(key.1).await;
+            Some((key, values.ok().flatten()?))
+        })),
+        join_all(compared.map(async |(database, key)| {
+            let sample = database.sample(key.1).await;
+            Some((key, sample.ok()?))
+        })),
+    )
+    .await;
+    counts.values.extend(values.into_iter().flatten());
+    counts.samples.extend(samples.into_iter().flatten());
     Ok(counts)
 }
 

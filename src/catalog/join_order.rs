@@ -23,7 +23,7 @@ use datafusion::logical_expr::{
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
 use datomfusion_datalog::order::{self, Input, Tree};
 
-use crate::provider::EntityTable;
+use crate::provider::{EntityTable, by_column};
 
 /// A tree is worth changing if it costs at most this share of what was written.
 const GAIN: f64 = 0.8;
@@ -407,8 +407,8 @@ impl Estimate {
     }
 
     fn under<'e>(&mut self, conditions: impl IntoIterator<Item = &'e Expr>) {
-        for condition in conditions {
-            self.rows = (self.rows * self.share(condition)).max(1.0);
+        for condition in by_column(conditions) {
+            self.rows = (self.rows * self.share(&condition)).max(1.0);
         }
     }
 

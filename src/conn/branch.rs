@@ -28,7 +28,6 @@ use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId};
 use crate::node::Loader;
 use crate::store::{CasOutcome, HeadVersion, Store};
-use crate::tree;
 
 /// Heads that are read at once.
 const PARALLEL_MAX: usize = 8;
@@ -202,7 +201,7 @@ impl Branches {
             let bytes = encoded(&loader, &mut head, &self.environment).await?;
             let db = Db::from_head(Arc::clone(&loader), head).await;
             let db = match db {
-                Ok(db) => roots_lie_there(&db).await.map(|()| db),
+                Ok(db) => db.0.head.lies_there(&loader).await.map(|()| db),
                 Err(error) => Err(error),
             };
             let db = db.map_err(|error| match error {
@@ -485,15 +484,6 @@ pub(crate) async fn encoded(
     writer.finish().await?;
     head.encode()
         .ok_or_else(|| Error::invalid("the head would be too large even without a tail"))
-}
-
-/// Reads the root of each tree.
-async fn roots_lie_there(db: &Db) -> Result<()> {
-    let head = &db.0.head;
-    for tree in head.checkpoint.trees.iter().chain([&head.commits]) {
-        tree::select(db.loader(), tree, 0).await?;
-    }
-    Ok(())
 }
 
 fn collected(at: &Db) -> Error {

@@ -10,7 +10,7 @@ use crate::datom::{Datom, Entid};
 use crate::error::{Error, Result};
 use crate::id::{BranchName, CommitHash, CommitId, DatabaseId, NodeId};
 use crate::index::TreeName;
-use crate::node::{Era, Leaf, Node, encode};
+use crate::node::{Era, Leaf, Loader, Node, encode};
 use crate::schema::Schema;
 use crate::tree::Tree;
 use crate::value::{Large, Value};
@@ -274,6 +274,15 @@ impl Head {
             log: Vec::new(),
             ..self
         }
+    }
+
+    /// Reads the root of each tree, and the schema, from where they are said to lie: past every cache, one request or
+    /// a few.
+    pub(crate) async fn lies_there(&self, loader: &Loader) -> Result<()> {
+        let trees = self.checkpoint.trees.iter().chain([&self.commits]);
+        let roots = trees.filter_map(|tree| tree.root.map(|root| (root.id, root.location)));
+        let roots: Vec<_> = roots.chain(self.checkpoint.schema).collect();
+        loader.load_here(&roots).await.map(drop)
     }
 
     /// Where nodes lie, and which, is the same in all values of one era: neither a garbage collection nor

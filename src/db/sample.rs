@@ -1,7 +1,8 @@
 //! What planners learn of an attribute beyond its count: some of its facts, from all over AEVT.
 //!
 //! A root never changes, so a sample of one is taken once a process. It is of the checkpoint alone: what the
-//! tail says is too little to change an estimate, and counts, which hold it, are exact.
+//! tail says is seldom enough to change an estimate, and counts, which hold it, are exact. Samples of a root that has
+//! been left, by a purge for one, stay until others push them out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock};
@@ -55,8 +56,8 @@ struct Sampled {
 }
 
 impl Db {
-    /// A sample of an attribute; `None` for views whose trees hold more than they show. Reads at most 16 leaves,
-    /// all at once, and nothing when the same root has been sampled before.
+    /// A sample of an attribute; `None` for views whose trees hold more than they show. Counts its facts; reads at most
+    /// 16 leaves, all at once, unless the sample of this root is still kept.
     ///
     /// # Errors
     ///
@@ -111,9 +112,11 @@ impl Sample {
         self.sampled.values.of_all(self.facts)
     }
 
-    /// How many entities have it, roughly.
+    /// How many entities have it, roughly: those of a run follow each other, so that their share is that of all.
     pub(crate) fn entities(&self) -> u64 {
-        self.sampled.entities.of_all(self.facts)
+        let Sampled { leaf, entities, .. } = &*self.sampled;
+        let share = u128::from(self.facts) * u128::from(entities.once + entities.often);
+        u64::try_from(share / (leaf.len() as u128).max(1)).unwrap_or(self.facts)
     }
 }
 
@@ -121,23 +124,29 @@ impl Sample {
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 struct Seen {
     all: u64,
-    /// Different things that were seen once.
+    /// Different things that were seen in one place: once, or several times in a row.
     once: u64,
-    /// Those that were seen several times.
+    /// Those that were seen in several places.
     often: u64,
 }
 
 impl Seen {
     fn of(things: impl Iterator<Item = Value>) -> Self {
-        let mut times: HashMap<Value, u64> = HashMap::new();
+        let mut places: HashMap<Value, u64> = HashMap::new();
+        let (mut all, mut before) = (0, None);
         for thing in things {
-            *times.entry(thing).or_default() += 1;
+            all += 1;
+            // What is said of neighbours together is found together.
+            if before.as_ref() != Some(&thing) {
+                *places.entry(thing.clone()).or_default() += 1;
+            }
+            before = Some(thing);
         }
-        let once = times.values().filter(|times| **times == 1).count() as u64;
+        let once = places.values().filter(|places| **places == 1).count() as u64;
         Self {
-            all: times.values().sum(),
+            all,
             once,
-            often: times.len() as u64 - once,
+            often: places.len() as u64 - once,
         }
     }
 
@@ -162,9 +171,22 @@ impl Seen {
 mod tests {
     use super::*;
 
+    /// Things that were seen so often each, in turn.
     fn seen(times: impl IntoIterator<Item = u64>) -> Seen {
-        let things = times.into_iter().zip(0..);
-        Seen::of(things.flat_map(|(times, thing)| (0..times).map(move |_| Value::Long(thing))))
+        let mut things: Vec<(u64, i64)> = Vec::new();
+        for (times, thing) in times.into_iter().zip(0..) {
+            things.extend((0..times).map(|turn| (turn, thing)));
+        }
+        things.sort_unstable();
+        Seen::of(things.into_iter().map(|(_, thing)| Value::Long(thing)))
+    }
+
+    #[test]
+    fn what_is_seen_in_a_row_is_seen_once() {
+        let orders = (0..512).map(|line| Value::Ref(Entid(line / 4)));
+        let seen = Seen::of(orders);
+        assert_eq!((seen.all, seen.once, seen.often), (512, 128, 0));
+        assert!(seen.of_all(1_000_000) > 5_000);
     }
 
     #[test]

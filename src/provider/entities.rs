@@ -16,6 +16,8 @@
 mod expected;
 mod route;
 
+pub(crate) use self::expected::by_column;
+
 use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;

@@ -4,7 +4,7 @@ use futures::future::try_join_all;
 
 use super::lookup::{count, leaf_at, rank};
 use super::{Direction, Scan, Tree};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::index::Range;
 use crate::node::{Leaf, LeafBuilder, Loader};
 
@@ -44,6 +44,12 @@ pub async fn sample(
     let found = try_join_all(middles.map(|rank| leaf_at(loader, tree, rank))).await?;
     for (leaf, at) in found.into_iter().flatten() {
         let within = leaf.range(tree.name.order().index, range);
+        if !within.contains(&at) {
+            return Err(Error::corrupt(
+                format!("{} tree", tree.name),
+                "a key of an inner node is not the last key below it",
+            ));
+        }
         taken.push_run(&leaf, at..(at + rows).min(within.end));
     }
     Ok(taken.finish())

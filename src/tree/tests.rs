@@ -697,6 +697,30 @@ fn planted_damage_is_found() {
     }
 }
 
+/// Two leaves have changed places behind their keys: by count a rank lies in one, by key the range in another.
+#[test]
+fn a_sample_of_keys_that_lie_is_an_error() {
+    let mut nodes = Nodes::new();
+    let datoms = many(TreeName::Avet);
+    let leaves = [&datoms[..40], &datoms[80..120], &datoms[40..80]];
+    let spoilt = by_hand(&mut nodes, &leaves, |at, child| {
+        child.last = datoms[40 * at + 39].clone();
+    });
+    let edge = |datom: &Datom| {
+        let at = leading(TreeName::Avet.index(), datom, 3);
+        Some(Edge {
+            at,
+            inclusive: true,
+        })
+    };
+    let range = Range {
+        from: edge(&datoms[45]),
+        to: edge(&datoms[100]),
+    };
+    let sampled = block_on(sample(&nodes.loader, &spoilt, &range, 8, 1));
+    assert!(matches!(sampled, Err(Error::Corrupt { .. })), "{sampled:?}");
+}
+
 /// A node that has itself for a child cannot be written, for its identity is a hash of that. One can be whose child is
 /// said to be another inner node, or to lie where one lies: whatever follows it ends at the first.
 #[test]

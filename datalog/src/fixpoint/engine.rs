@@ -25,8 +25,8 @@ const ROWS_MAX: usize = 1 << 27;
 /// Cells that walks find, or edges that they look at, before memory is counted and the query may end.
 const WALKED: usize = 1 << 16;
 
-/// A look-up in a database takes as long as reading so many of its facts in order. What has been spent on look-ups is
-/// no more than reading all would have cost, so that both together are at most twice the better of the two.
+/// A look-up in a database takes about as long as reading so many of its facts in order. Look-ups end when they have
+/// taken as long as reading all would have.
 const PROBE_FACTS: u64 = 64;
 /// Reading any number of facts takes as long as so many look-ups.
 const PROBES_MIN: u64 = 16;

@@ -17,7 +17,7 @@ use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::create_physical_expr;
-use futures::future::try_join_all;
+use futures::future::{join, join_all, try_join_all};
 
 use super::route::avet_ranges;
 use super::{EntityTable, Rows};
@@ -28,8 +28,11 @@ use crate::index::{Components, Index, Range};
 use crate::node::Kind;
 use crate::provider::arrow::{self, Picks};
 use crate::provider::error::into_datafusion;
-use crate::provider::pushdown::{self, Ranges};
+use crate::provider::pushdown::{self, Constraint, Ranges};
 use crate::schema::Attribute;
+
+/// Ranges that are remembered: a table may be asked for as long as a session lasts.
+const RANGES_MAX: usize = 64;
 
 /// What has been learnt of a table.
 #[derive(Debug, Default)]
@@ -93,71 +96,74 @@ impl EntityTable {
     }
 
     /// Reads what [`EntityTable::share`] and [`EntityTable::values`] tell about these columns and conditions:
-    /// inner nodes, and a few leaves for each column, once for a root.
-    pub(crate) async fn learn(
-        &self,
-        columns: &HashSet<String>,
-        conditions: &[&Expr],
-    ) -> Result<()> {
-        self.count_members().await?;
-        if self.rows().is_none() {
-            return Ok(());
+    /// inner nodes, and a few leaves for each column that is not unique, once for a root.
+    ///
+    /// What cannot be read is not learnt: whether there is an answer is for the scan to say.
+    pub(crate) async fn learn(&self, columns: &HashSet<&str>, conditions: &[&Expr]) {
+        let counted = self.count_members().await;
+        if counted.is_err() || self.rows().is_none() {
+            return;
         }
         let wanted = (1..self.schema.fields().len()).filter(|at| {
             let facts = *at == 1 && self.rows_are_members() && columns.contains(DB_ID);
-            let single = self.rows_are_members() || !self.columns[at - 1].is_many();
-            facts || (single && columns.contains(self.schema.field(*at).name()))
+            let attribute = &self.columns[at - 1];
+            // Of a unique column an index knows all.
+            let single = self.rows_are_members() || !attribute.is_many();
+            let told = single && attribute.unique.is_none();
+            facts || (told && columns.contains(self.schema.field(*at).name().as_str()))
         });
-        try_join_all(wanted.map(|at| self.take_sample(at))).await?;
-        try_join_all(
+        let conditions = by_column(conditions.iter().copied());
+        let samples = join_all(wanted.map(|at| self.take_sample(at)));
+        let ranges = join_all(
             conditions
                 .iter()
                 .map(|condition| self.count_range(condition)),
-        )
-        .await?;
-        Ok(())
+        );
+        join(samples, ranges).await;
     }
 
-    async fn take_sample(&self, column: usize) -> Result<()> {
+    async fn take_sample(&self, column: usize) -> Option<()> {
         let attribute = &self.columns[column - 1];
-        let sample = self.db.sample(attribute.id).await;
-        let Some(sample) = sample.map_err(into_datafusion)? else {
-            return Ok(());
-        };
+        let sample = self.db.sample(attribute.id).await.ok()??;
         let leaf = sample.leaf();
         let values = if leaf.values().child(Kind::LARGE).is_some() {
             None
         } else {
-            let values = arrow::array(attribute, leaf, &Picks::Run(0..leaf.len()));
-            let values = values.map_err(into_datafusion)?;
-            Some(concat(&[&values, &new_null_array(values.data_type(), 1)])?)
+            let values = arrow::array(attribute, leaf, &Picks::Run(0..leaf.len())).ok()?;
+            let null = new_null_array(values.data_type(), 1);
+            Some(concat(&[&values, &null]).ok()?)
         };
         self.learnt(|learnt| learnt.samples.insert(column, (sample, values)));
-        Ok(())
+        Some(())
     }
 
-    async fn count_range(&self, condition: &Expr) -> Result<()> {
-        let Some(narrowing) = pushdown::constraint(condition, &|name| self.type_of(name)) else {
-            return Ok(());
-        };
-        let Some(column) = self
-            .schema
-            .index_of(&narrowing.column)
-            .ok()
-            .filter(|at| *at > 0)
-        else {
-            return Ok(());
-        };
-        let attribute = &self.columns[column - 1];
-        if !self.db.in_avet(attribute.id) {
-            return Ok(());
+    async fn count_range(&self, condition: &Expr) -> Option<()> {
+        let narrowing = pushdown::constraint(condition, &|name| self.type_of(name))?;
+        let column = self.schema.index_of(&narrowing.column).ok()?;
+        let attribute = self.columns.get(column.checked_sub(1)?)?;
+        if !self.db.in_avet(attribute.id) || self.rows_in(&narrowing).is_some() {
+            return None;
         }
         let ranges = avet_ranges(attribute, &narrowing.ranges);
         let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
-        let counts = try_join_all(counts).await.map_err(into_datafusion)?;
-        let known = (narrowing.column, narrowing.ranges, counts.iter().sum());
-        self.learnt(|learnt| learnt.ranges.push(known));
-        Ok(())
+        let rows = try_join_all(counts).await.ok()?.iter().sum();
+        self.learnt(|learnt| {
+            learnt.ranges.truncate(RANGES_MAX - 1);
+            let known = (narrowing.column, narrowing.ranges, rows);
+            learnt.ranges.insert(0, known);
+        });
+        Some(())
+    }
+
+    /// Rows whose values lie in some ranges, if they have been counted.
+    fn rows_in(&self, narrowing: &Constraint) -> Option<u64> {
+        self.learnt(|learnt| {
+            let mut known = learnt.ranges.iter();
+            let same = known.find(|(column, ranges, _)| {
+                *column == narrowing.column && *ranges == narrowing.ranges
+            });
+            same.map(|(_, _, rows)| *rows)
+        })
     }
 
     /// The share of the rows for which a condition about one column is true, if that has been learnt.
@@ -167,13 +173,7 @@ impl EntityTable {
         let narrowing = pushdown::constraint(condition, &|name| self.type_of(name));
         // What an index knows of the values for which it can be true.
         let most = narrowing.and_then(|narrowing| {
-            let known = self.learnt(|learnt| {
-                let mut known = learnt.ranges.iter();
-                let same = known.find(|(column, ranges, _)| {
-                    *column == narrowing.column && *ranges == narrowing.ranges
-                });
-                same.map(|(_, _, rows)| *rows)
-            })?;
+            let known = self.rows_in(&narrowing)?;
             Some((known as f64 / rows, narrowing.exact))
         });
         match most {
@@ -222,9 +222,17 @@ impl EntityTable {
         reason = "an estimate"
     )]
     pub(super) fn rows_under(&self, filters: &[Expr], rows: u64) -> u64 {
-        let shares = filters.iter().map(|filter| self.share(filter));
-        let share = shares.reduce(|all, share| Some(all? * share?)).flatten();
-        (rows as f64 * share.unwrap_or(0.2)).round() as u64
+        let filters = by_column(filters);
+        let known: Vec<f64> = filters
+            .iter()
+            .filter_map(|filter| self.share(filter))
+            .collect();
+        let others = if known.len() < filters.len() {
+            0.2
+        } else {
+            1.0
+        };
+        (rows as f64 * known.iter().product::<f64>() * others).round() as u64
     }
 
     /// The condition over values of one column.
@@ -268,4 +276,24 @@ impl EntityTable {
                 .map(|(sample, _)| sample.values() as f64),
         })
     }
+}
+
+/// Conditions, those about one column and no other together: two ends of a range are no independent shares.
+pub(crate) fn by_column<'e>(conditions: impl IntoIterator<Item = &'e Expr>) -> Vec<Expr> {
+    let mut together: Vec<(Option<&Column>, Expr)> = Vec::new();
+    for condition in conditions {
+        let mut refs = condition.column_refs().into_iter();
+        let only = refs.next().filter(|_| refs.next().is_none());
+        let same = together
+            .iter_mut()
+            .find(|(column, _)| only.is_some() && *column == only);
+        match same {
+            Some((_, before)) => *before = before.clone().and(condition.clone()),
+            None => together.push((only, condition.clone())),
+        }
+    }
+    together
+        .into_iter()
+        .map(|(_, condition)| condition)
+        .collect()
 }
