@@ -374,13 +374,13 @@ impl Estimate {
         let unique = constraints.map(|constraint| match constraint {
             Constraint::PrimaryKey(places) | Constraint::Unique(places) => key(places),
         });
+        let unique = unique.collect();
         let mut estimate = Self {
+            table: Some(provider),
             rows,
             all: rows,
-            unique: unique.collect(),
-            table: None,
+            unique,
         };
-        estimate.table = Some(provider);
         estimate.under(scan.filters.iter());
         if let Some(fetch) = scan.fetch {
             estimate.rows = estimate.rows.min(fetch as f64);

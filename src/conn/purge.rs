@@ -99,13 +99,15 @@ impl Connection {
     pub async fn purge(&self, what: &Purge) -> Result<PurgeReport> {
         let turn = self.0.writer.turn.lock().await;
         let purged = Box::pin(self.purge_here(what)).await;
-        // After an error it may have happened all the same, unless it was refused.
-        let may_be_purged = match &purged {
-            Ok(report) => report.datoms > 0,
-            Err(error) => !matches!(error, Error::Invalid(_)),
-        };
-        if may_be_purged {
-            self.db().loader().purge_disk().await;
+        match &purged {
+            // A purge that finds nothing to do may be the second of one that stopped before it came here.
+            Ok(report) if report.datoms == 0 && self.db().0.head.purges == 0 => {}
+            Ok(_) => self.db().loader().purge_disk().await,
+            Err(Error::Invalid(_)) => {}
+            // It may have happened all the same; the value here may be the one of before.
+            Err(_) => {
+                self.store().purge_disk().await;
+            }
         }
         let report = purged?;
         drop(turn);

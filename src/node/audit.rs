@@ -119,10 +119,8 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::datom::{Datom, Entid, TxId};
     use crate::node::large::unread;
-    use crate::node::{Leaf, NodeWriter};
-    use crate::store::Store;
+    use crate::node::loader::tests::stored;
     use crate::value::Value;
 
     /// That a leaf says of a body another length, or that it begins otherwise, was no fault as long as the body's
@@ -130,15 +128,7 @@ mod tests {
     #[tokio::test]
     async fn a_leaf_that_says_of_a_body_what_is_not_so_is_found_out() {
         for value in [Value::string("é".repeat(3000)), Value::bytes([0xff; 3000])] {
-            let loader = Arc::new(Loader::new(Store::memory()));
-            let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
-            let datom = Datom::add(Entid(1), Entid(7), value, TxId::from_t(1));
-            let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
-            let (id, location) = writer.write(leaf).await.unwrap();
-            writer.finish().await.unwrap();
-            let Node::Leaf(leaf) = &*loader.load(id, location).await.unwrap() else {
-                unreachable!()
-            };
+            let (loader, leaf) = stored(value).await;
             let right = leaf.larges()[0];
             let found = async |change: fn(&mut Large)| {
                 let mut large = Arc::into_inner(unread(right, right.location)).unwrap();

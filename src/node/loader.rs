@@ -296,14 +296,13 @@ impl Loader {
     /// As [`load`](Self::load); the first failure ends it.
     pub async fn load_here(&self, wanted: &[(NodeId, Location)]) -> Result<Vec<Node>> {
         let locations: Vec<_> = wanted.iter().map(|(_, location)| *location).collect();
-        let past_disk = self.store.past_disk();
-        let store = past_disk.as_ref().unwrap_or(&self.store);
-        let frames = Box::pin(store.frames(&locations, self.purges())).await?;
-        let mut nodes = Vec::with_capacity(wanted.len());
-        for ((id, location), frame) in wanted.iter().zip(frames) {
-            nodes.push(self.decoded(frame, *id, *location).await?);
-        }
-        Ok(nodes)
+        let frames = Box::pin(self.store.read_frames(&locations, None)).await?;
+        let frames = wanted.iter().zip(frames);
+        let decoded = frames.map(|((id, location), frame)| {
+            self.read_from_store(&self.nodes, &frame);
+            node_of(&frame, *id, *location)
+        });
+        decoded.collect()
     }
 
     /// Removes what the disk tier holds of the store. What other loaders of this process read from now on is not
@@ -433,10 +432,8 @@ impl Loader {
     }
 
     async fn decoded(&self, frame: Frame, id: NodeId, location: Location) -> Result<Node> {
-        self.verified(frame, location, &self.nodes, |frame| {
-            decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
-        })
-        .await
+        let decode = |frame: &[u8]| node_of(frame, id, location);
+        self.verified(frame, location, &self.nodes, decode).await
     }
 
     /// What a frame holds. One from disk that does not hold it is read from the store anew: whoever put it there
@@ -445,7 +442,7 @@ impl Loader {
         &self,
         frame: Frame,
         location: Location,
-        from_store: &AtomicU64,
+        count: &AtomicU64,
         decode: impl Fn(&[u8]) -> Result<T>,
     ) -> Result<T> {
         let frame = if frame.on_disk {
@@ -459,11 +456,19 @@ impl Loader {
         } else {
             frame
         };
-        from_store.fetch_add(1, Ordering::Relaxed);
-        self.frame_bytes
-            .fetch_add(frame.bytes.len() as u64, Ordering::Relaxed);
+        self.read_from_store(count, &frame.bytes);
         decode(&frame.bytes)
     }
+
+    fn read_from_store(&self, count: &AtomicU64, frame: &[u8]) {
+        count.fetch_add(1, Ordering::Relaxed);
+        self.frame_bytes
+            .fetch_add(frame.len() as u64, Ordering::Relaxed);
+    }
+}
+
+fn node_of(frame: &[u8], id: NodeId, location: Location) -> Result<Node> {
+    decode_as(frame, Some(id)).map_err(|fault| fault.of(named(id, location)))
 }
 
 impl Drop for Loader {
@@ -521,7 +526,7 @@ fn place(location: Location) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::datom::{Datom, TxId};
     use crate::id::PackId;
@@ -529,22 +534,25 @@ mod tests {
     use crate::node::{Child, Inner, NodeWriter};
     use crate::{Entid, Value};
 
+    /// A leaf with a value, written and read again.
+    pub(in crate::node) async fn stored(value: Value) -> (Arc<Loader>, Leaf) {
+        let loader = Arc::new(Loader::new(Store::memory()));
+        let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
+        let datom = Datom::add(Entid(1), Entid(7), value, TxId::from_t(1));
+        let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+        let (id, location) = writer.write(leaf).await.unwrap();
+        writer.finish().await.unwrap();
+        match &*loader.load(id, location).await.unwrap() {
+            Node::Leaf(leaf) => (Arc::clone(&loader), leaf.clone()),
+            Node::Inner(_) => unreachable!("a leaf was written"),
+        }
+    }
+
     /// Of equal hashes, only the first value's length was compared; and a body from the cache that was not as long
     /// as a value said was read once more.
     #[tokio::test]
     async fn each_value_of_a_body_says_its_length() {
-        let loader = Arc::new(Loader::new(Store::memory()));
-        let Value::Large(whole) = Value::string("é".repeat(3000)) else {
-            unreachable!()
-        };
-        let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
-        let datom = Datom::add(Entid(1), Entid(7), Value::Large(whole), TxId::from_t(1));
-        let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
-        let (id, location) = writer.write(leaf).await.unwrap();
-        writer.finish().await.unwrap();
-        let Node::Leaf(leaf) = &*loader.load(id, location).await.unwrap() else {
-            unreachable!()
-        };
+        let (loader, leaf) = stored(Value::string("é".repeat(3000))).await;
         let right = leaf.larges()[0];
         let saying = |len: u64| {
             let mut large = Arc::into_inner(unread(right, right.location)).unwrap();

@@ -14,18 +14,20 @@
 //! ([`Error::SnapshotExpired`]).
 //!
 //! **Invariant.** A file is read only if it is as long as its key says and its checksum is that of key and frame.
-//! Any other is deleted, and the frame read from the store. The checksum is no secret: against a foreign writer
-//! who makes one that fits, the hash of the node stands above, and the [loader](crate::node::Loader) then reads the
-//! frame from the store anew, which replaces the file. So whatever lies here is never an error of a database.
+//! Any other is deleted, and the frame read from the store. The hash of the node stands above, and a frame that does
+//! not have it is read from the store anew by the [loader](crate::node::Loader), which replaces the file. So damage
+//! here is never an error of a database. Of what a frame says besides, where its children lie, there is no hash:
+//! a directory that others than its owner may write to is refused.
 //!
 //! **Invariant.** What cannot be written fails no read. It is counted ([`DiskCache::failures`]) and traced.
 //!
 //! **Bound.** The sixteen shards share the bound equally; frames meet them at random, so that a full directory
 //! holds a little less than it may, and a frame of more than a 64th of the bound is not kept. A process counts a
-//! shard before it first writes there and whenever it has written a sixteenth of the shard's share since; in
-//! between, it knows of its own files only. So one process stays within the bound, and each further one that
-//! writes at the same time may exceed it by a sixteenth. A shard that is full loses what was not used for longest, a
-//! tenth of its share: a hit renews the modified time of a file once a minute. Files count in blocks of 4 KiB.
+//! shard whenever it has written a sixteenth of the shard's share there, the first time after some part of that, which
+//! is left to chance: so short processes, too, count as often as all of them together must. In between, a process
+//! knows of its own files only. So each one that writes at the same time may exceed the bound by a sixteenth. A
+//! shard that is full loses what was not used for longest, a tenth of its share: a hit renews the modified time of a
+//! file once a minute. Files count in blocks of 4 KiB.
 //!
 //! **Purges.** A process that purges a branch removes all frames of its store from here, and what was opened
 //! before in that process writes no more. Values that other processes opened before may write what they still
@@ -101,18 +103,21 @@ impl DiskCache {
     ///
     /// # Errors
     ///
-    /// [`Error::Invalid`] if there is no such directory and none can be made.
+    /// [`Error::Invalid`] if there is no such directory and none can be made, or if others may write to it.
     pub fn open(directory: &Path, bytes_max: u64) -> Result<Self> {
         // A later change of the working directory must not move it.
         let path = std::path::absolute(directory)
-            .and_then(|path| make_private(&path).map(|()| path))
+            .and_then(|path| {
+                make_private(&path)?;
+                refuse_others(&path).map(|()| path)
+            })
             .map_err(|error| {
                 let directory = directory.display();
                 Error::invalid(format!("{directory} cannot be a cache directory: {error}"))
             })?;
         let shards = (0..SHARDS).map(|digit| {
             let path = path.join(format!("{digit:x}"));
-            Shard::new(path, bytes_max / SHARDS)
+            Shard::new(path, bytes_max / SHARDS, System.random())
         });
         Ok(Self(Arc::new(Directory {
             shards: shards.collect(),
@@ -257,12 +262,13 @@ pub(super) struct Tier {
 }
 
 impl Tier {
-    fn new(cache: DiskCache, store: [u8; 32]) -> Self {
+    /// The tier of a store at a place: a purge is of a place, however its address is written.
+    fn new(cache: DiskCache, store: [u8; 32], place: [u8; 32]) -> Self {
         let mut purges = PURGES.lock().unwrap_or_else(PoisonError::into_inner);
         Self {
             cache,
-            folder: frame::folder(&store).into(),
-            purges: Arc::clone(purges.entry(store).or_default()),
+            folder: frame::folder(&place).into(),
+            purges: Arc::clone(purges.entry(place).or_default()),
             store,
         }
     }
@@ -306,7 +312,7 @@ impl Tier {
         let (shard, path) = self.place(&key);
         let len = frame.len() as u64 + HEADER_BYTES as u64;
         let written = match shard.reserve(len) {
-            Ok(true) => put(&self.cache.0.path, &path, &key.encode(frame)).inspect_err(|_| {
+            Ok(true) => put(&path, &key.encode(frame)).inspect_err(|_| {
                 shard.release(len);
             }),
             Ok(false) => return,
@@ -357,17 +363,16 @@ impl Store {
     #[must_use]
     pub fn with_disk_cache(self, cache: &DiskCache) -> Self {
         let mut inner = Arc::unwrap_or_clone(self.0);
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(inner.location.as_bytes());
+        hasher.update(&[0]);
+        hasher.update(inner.prefix.as_ref().as_bytes());
+        let place = *hasher.finalize().as_bytes();
         let store = match inner.identity {
             Identity::Address(hash) => *hash.as_bytes(),
-            Identity::Objects | Identity::ObjectsAndHeads => {
-                let mut hasher = blake3::Hasher::new();
-                hasher.update(inner.location.as_bytes());
-                hasher.update(&[0]);
-                hasher.update(inner.prefix.as_ref().as_bytes());
-                *hasher.finalize().as_bytes()
-            }
+            Identity::Objects | Identity::ObjectsAndHeads => place,
         };
-        inner.disk = Some(Tier::new(cache.clone(), store));
+        inner.disk = Some(Tier::new(cache.clone(), store, place));
         Self(Arc::new(inner))
     }
 
@@ -375,6 +380,21 @@ impl Store {
     pub fn disk_cache(&self) -> Option<&DiskCache> {
         self.0.disk.as_ref().map(|tier| &tier.cache)
     }
+}
+
+/// What others write may lead a reader, and then a writer, to wrong places.
+fn refuse_others(path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        if fs::metadata(path)?.permissions().mode() & 0o022 != 0 {
+            let reason = "others may write to it; chmod 700 it, or name another";
+            return Err(io::Error::new(ErrorKind::PermissionDenied, reason));
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = path;
+    Ok(())
 }
 
 /// Makes a directory that only its owner may look into, unless there is one.
@@ -388,6 +408,10 @@ fn make_private(path: &Path) -> io::Result<()> {
 
 /// Reads a file; `None` if it is not the one of this key.
 fn read(path: &Path, key: &Key) -> io::Result<Option<Bytes>> {
+    // Opening what is no file may block, so it is looked at first.
+    if !fs::symlink_metadata(path)?.is_file() {
+        return Ok(None);
+    }
     let mut file = File::open(path)?;
     let meta = file.metadata()?;
     if !meta.is_file() || meta.len() != key.file_len() {
@@ -409,7 +433,7 @@ fn read(path: &Path, key: &Key) -> io::Result<Option<Bytes>> {
 }
 
 /// Writes a file, whole or not at all.
-fn put(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = frame::temporary(path, System.random());
     let file = File::create_new(&temporary).or_else(|error| {
         let Some(folder) = path
@@ -418,8 +442,7 @@ fn put(root: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
         else {
             return Err(error);
         };
-        make_private(root)?;
-        fs::create_dir_all(folder)?;
+        make_private(folder)?;
         File::create_new(&temporary)
     })?;
     // Not fsynced: what a crash leaves has another checksum.

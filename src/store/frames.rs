@@ -87,7 +87,8 @@ impl Store {
     async fn frame_of_store(&self, location: Location, began: Purges) -> Result<Frame> {
         let range = pack::frame_range(&location)?;
         let bytes = self.read_range(location.pack, range).await?;
-        self.keep(|| vec![(location, bytes.clone())], began).await;
+        self.keep(&[(0, bytes.clone())], &[location], Some(began))
+            .await;
         Ok(Frame {
             bytes,
             on_disk: false,
@@ -96,42 +97,52 @@ impl Store {
 
     /// [`read_many`](Self::read_many) for a reader that began after so many purges.
     pub(crate) async fn frames(&self, locations: &[Location], began: Purges) -> Result<Vec<Frame>> {
-        let mut frames: Vec<_> = (self.looked_up(locations).await.into_iter())
-            .map(|found| Frame {
-                on_disk: found.is_some(),
-                bytes: found.unwrap_or_default(),
-            })
-            .collect();
-        let missing: Vec<usize> = (0..frames.len())
-            .filter(|&at| !frames[at].on_disk)
-            .collect();
+        let found = self.looked_up(locations).await;
+        let missing = (0..locations.len()).filter(|&at| found.get(at).is_none_or(Option::is_none));
+        let missing: Vec<usize> = missing.collect();
         let wanted: Vec<Location> = missing.iter().map(|&at| locations[at]).collect();
-        let mut answers = stream::iter(range::plan(&wanted)?)
+        let mut read = self.read_frames(&wanted, Some(began)).await?.into_iter();
+        let mut found = found.into_iter();
+        let frames = locations.iter().map(|_| {
+            let on_disk = found.next().flatten();
+            Frame {
+                on_disk: on_disk.is_some(),
+                bytes: on_disk.or_else(|| read.next()).unwrap_or_default(),
+            }
+        });
+        Ok(frames.collect())
+    }
+
+    /// Reads frames from the store itself, and keeps them on disk for a reader that began after so many purges, or
+    /// not at all.
+    pub(crate) async fn read_frames(
+        &self,
+        locations: &[Location],
+        began: Option<Purges>,
+    ) -> Result<Vec<Bytes>> {
+        let mut frames = vec![Bytes::new(); locations.len()];
+        let mut answers = stream::iter(range::plan(locations)?)
             .map(|fetch| {
                 let store = self.clone();
-                let places: Vec<_> = fetch.frames.iter().map(|(at, _)| wanted[*at]).collect();
                 async move {
                     let bytes = store.read_range(fetch.pack, fetch.range).await?;
+                    let found = fetch.frames.into_iter();
+                    let found: Vec<_> = found.map(|(at, range)| (at, bytes.slice(range))).collect();
                     // While other requests are under way.
-                    let found = || {
-                        let ranges = fetch.frames.iter().map(|(_, range)| range.clone());
-                        let frames = ranges.map(|range| bytes.slice(range));
-                        places.into_iter().zip(frames).collect()
-                    };
-                    store.keep(found, began).await;
-                    Ok::<_, Error>((bytes, fetch.frames))
+                    store.keep(&found, locations, began).await;
+                    Ok::<_, Error>(found)
                 }
             })
             .buffer_unordered(PARALLEL_MAX);
-        while let Some((bytes, found)) = answers.try_next().await? {
-            for (index, range) in found {
-                frames[missing[index]].bytes = bytes.slice(range);
+        while let Some(found) = answers.try_next().await? {
+            for (at, bytes) in found {
+                frames[at] = bytes;
             }
         }
         Ok(frames)
     }
 
-    /// The frames that are on disk; one answer a location.
+    /// The frames that are on disk, one answer a location; no answers without a tier there.
     async fn looked_up(&self, locations: &[Location]) -> Vec<Option<Bytes>> {
         #[cfg(feature = "fs")]
         if let Some(tier) = &self.0.disk {
@@ -150,14 +161,19 @@ impl Store {
                 .await;
             return found.concat();
         }
-        vec![None; locations.len()]
+        #[cfg(not(feature = "fs"))]
+        let _ = locations;
+        Vec::new()
     }
 
-    /// Keeps frames on disk, if the store has a tier there.
-    async fn keep(&self, found: impl FnOnce() -> Vec<(Location, Bytes)>, began: Purges) {
+    /// Keeps frames on disk, if the store has a tier there; each with the place of its location.
+    async fn keep(&self, found: &[(usize, Bytes)], locations: &[Location], began: Option<Purges>) {
         #[cfg(feature = "fs")]
-        if let Some(tier) = self.0.disk.clone() {
-            let found = found();
+        if let (Some(tier), Some(began)) = (self.0.disk.clone(), began) {
+            let found = found
+                .iter()
+                .map(|(at, bytes)| (locations[*at], bytes.clone()));
+            let found: Vec<_> = found.collect();
             let write = move || {
                 for (location, bytes) in found {
                     tier.write(&location, &bytes, began);
@@ -167,7 +183,7 @@ impl Store {
             let _ = super::file::blocking(write).await;
         }
         #[cfg(not(feature = "fs"))]
-        let _ = (found, began);
+        let _ = (found, locations, began);
     }
 
     /// How often this process has purged this store, as far as its disk tier is concerned.

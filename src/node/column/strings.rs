@@ -285,8 +285,9 @@ impl Strings {
         self.into_views::<BinaryType, _>("bytes are malformed")
     }
 
-    /// The array validates all text once as a whole; views of it are then made without copying. Where every value lies
-    /// within its view, the array has no buffer besides: Arrow compares such views as numbers, five times as fast.
+    /// The array validates all text as a whole; views of it are then made without copying. Where every value lies
+    /// within its view, the array has no buffer besides, for which Arrow looks at each view once more: it compares
+    /// such views as numbers, five times as fast.
     fn into_views<F, V>(self, reason: &'static str) -> Result<GenericByteViewArray<V>>
     where
         F: ByteArrayType<Offset = i32>,

@@ -1,7 +1,7 @@
 //! The file of a frame: what it is called, and how it is told from any other.
 //!
 //! ```text
-//! checksum [16]   BLAKE3 of the key and the frame, its first half
+//! checksum [16]   XXH3 of the key and the frame, 128 bits, little-endian
 //! frame           as it lies in its pack
 //! ```
 //!
@@ -12,12 +12,12 @@
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use xxhash_rust::xxh3::Xxh3;
 
 use crate::id::{Location, PackId};
 
-const CHECKSUM: &str = "datomfusion 2026-11-23 disk cache 1: checksum of key and frame";
-const NAME: &str = "datomfusion 2026-11-23 disk cache 1: name of a file";
-const FOLDER: &str = "datomfusion 2026-11-23 disk cache 1: name of a store";
+const NAME: &str = "datomfusion 2026-11-23 disk cache 2: name of a file";
+const FOLDER: &str = "datomfusion 2026-11-23 disk cache 2: name of a store";
 
 /// What comes before the frame, in bytes.
 pub(super) const HEADER_BYTES: usize = 16;
@@ -69,12 +69,11 @@ impl Key {
     }
 
     fn checksum(&self, frame: &[u8]) -> [u8; HEADER_BYTES] {
-        let mut hasher = blake3::Hasher::new_derive_key(CHECKSUM);
+        // Against damage: what a frame holds is hashed where it is decoded.
+        let mut hasher = Xxh3::new();
         hasher.update(&self.bytes);
         hasher.update(frame);
-        let mut checksum = [0; HEADER_BYTES];
-        checksum.copy_from_slice(&hasher.finalize().as_bytes()[..HEADER_BYTES]);
-        checksum
+        hasher.digest128().to_le_bytes()
     }
 }
 

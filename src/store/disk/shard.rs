@@ -19,6 +19,9 @@ const GIVEN_UP: Duration = Duration::from_hours(1);
 /// removed.
 const PATIENCE: u32 = 1000;
 
+/// A shard is counted whenever so much of its share has been written: one part in this many.
+const COUNTED_SHARE: u64 = 16;
+
 /// One part of the directory.
 pub(super) struct Shard {
     path: PathBuf,
@@ -28,8 +31,8 @@ pub(super) struct Shard {
 
 #[derive(Default)]
 struct Counted {
-    /// Bytes in use, as far as this process knows; `None` before it has counted.
-    bytes: Option<u64>,
+    /// Bytes in use, as far as this process knows: before it has counted, of its own files.
+    bytes: u64,
     /// Bytes that this process has written since it counted.
     written: u64,
     /// How many files are turned away without looking.
@@ -46,11 +49,17 @@ pub(super) struct Held {
 }
 
 impl Shard {
-    pub(super) fn new(path: PathBuf, bytes_max: u64) -> Self {
+    /// A shard that is first counted after a random part of what is written between two counts.
+    pub(super) fn new(path: PathBuf, bytes_max: u64, random: [u8; 16]) -> Self {
+        let part = u128::from_le_bytes(random) % u128::from(bytes_max / COUNTED_SHARE).max(1);
+        let counted = Counted {
+            written: u64::try_from(part).unwrap_or(0),
+            ..Counted::default()
+        };
         Self {
             path,
             bytes_max,
-            counted: Mutex::default(),
+            counted: Mutex::new(counted),
         }
     }
 
@@ -70,22 +79,21 @@ impl Shard {
             return Ok(false);
         }
         let fits = |held: &u64| held.saturating_add(bytes) <= self.bytes_max;
-        let is_fresh = counted.written + bytes <= self.bytes_max / 16;
-        let known = counted.bytes.filter(|held| is_fresh && fits(held));
-        let held = if let Some(held) = known {
-            held
+        let is_fresh = counted.written.saturating_add(bytes) <= self.bytes_max / COUNTED_SHARE;
+        let held = if is_fresh && fits(&counted.bytes) {
+            counted.bytes
         } else {
             counted.written = 0;
             // What cannot be listed is not tried for every file.
             let swept = self.sweep(bytes);
             swept.inspect_err(|_| counted.turned_away = PATIENCE)?
         };
-        counted.bytes = Some(held);
+        counted.bytes = held;
         if !fits(&held) {
             counted.turned_away = PATIENCE;
             return Ok(false);
         }
-        counted.bytes = Some(held + bytes);
+        counted.bytes = held + bytes;
         counted.written += bytes;
         Ok(true)
     }
@@ -93,14 +101,15 @@ impl Shard {
     /// Takes back what was reserved for a file that could not be written.
     pub(super) fn release(&self, len: u64) {
         let mut counted = self.counted();
-        counted.bytes = counted
-            .bytes
-            .map(|held| held.saturating_sub(in_blocks(len)));
+        counted.bytes = counted.bytes.saturating_sub(in_blocks(len));
     }
 
-    /// Forgets the count: files were removed.
+    /// Forgets the count, for files were removed, so that the next file has the others counted.
     pub(super) fn recount(&self) {
-        *self.counted() = Counted::default();
+        *self.counted() = Counted {
+            written: self.bytes_max,
+            ..Counted::default()
+        };
     }
 
     /// Counts the files. If there is no room for so many bytes more, removes those that were not used for longest.

@@ -35,6 +35,12 @@ async fn store_of(frames: u32) -> (Store, Vec<Location>) {
     (store, locations)
 }
 
+/// An empty store with this address.
+fn named(name: &str, cache: &DiskCache) -> Store {
+    let heads = Arc::<MemoryHeads>::default();
+    Store::new(Arc::new(InMemory::new()), heads, name).with_disk_cache(cache)
+}
+
 async fn put(store: &Store, pack: u8, frames: impl Iterator<Item = Vec<u8>>) -> Vec<Location> {
     let mut writer = PackWriter::new(PackId([pack; 16]));
     let locations = frames
@@ -209,7 +215,7 @@ async fn what_is_used_stays_longer_than_what_is_not() {
 #[test]
 fn a_shard_counts_what_others_wrote_and_what_was_given_up() {
     let directory = tempfile::tempdir().unwrap();
-    let shard = || Shard::new(directory.path().join("0"), 160 << 10);
+    let shard = || Shard::new(directory.path().join("0"), 160 << 10, [0; 16]);
     let folder = directory.path().join("0").join("a".repeat(32));
     fs::create_dir_all(&folder).unwrap();
     let write = |name: String, hours: u64| {
@@ -275,10 +281,50 @@ async fn two_caches_of_one_directory_do_not_disturb_each_other() {
     }
     let usage = open(&directory).usage().await.unwrap();
     assert!(
-        usage.frames > 0 && usage.bytes <= MIB + 3 * MIB / 16,
+        usage.frames > 0 && usage.bytes <= MIB + 4 * MIB / 16,
         "{usage:?}"
     );
     files(directory.path());
+}
+
+#[cfg(unix)]
+#[test]
+fn a_directory_that_others_write_to_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let directory = tempfile::tempdir().unwrap();
+    for (mode, refused) in [(0o755, false), (0o775, true), (0o777, true), (0o700, false)] {
+        fs::set_permissions(directory.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let opened = DiskCache::open(directory.path(), MIB);
+        assert_eq!(opened.is_err(), refused, "{mode:o}");
+        if let Err(error) = opened {
+            assert!(error.to_string().contains("chmod 700"), "{error}");
+        }
+    }
+}
+
+/// Whoever purges removes the frames of a place, with whatever options its address is written.
+#[tokio::test]
+async fn a_purge_is_of_a_place() {
+    let directory = tempfile::tempdir().unwrap();
+    let cache = open(&directory);
+    let (bare, locations) = store_of(5).await;
+    let with = |options: &str| {
+        let mut inner = super::super::Inner::clone(&bare.0);
+        inner.identity = Identity::Address(blake3::hash(options.as_bytes()));
+        Store(Arc::new(inner)).with_disk_cache(&cache)
+    };
+    let (one, other) = (with("?region=a"), with("?region=b"));
+    one.read_many(&locations).await.unwrap();
+    other.read_many(&locations).await.unwrap();
+    assert_eq!(
+        cache.usage().await.unwrap().frames,
+        10,
+        "answers are kept apart"
+    );
+    let asked = other.purges();
+    one.purge_disk().await;
+    assert_eq!(cache.usage().await.unwrap().frames, 0);
+    assert_ne!(other.purges(), asked);
 }
 
 #[tokio::test]
@@ -376,10 +422,7 @@ async fn clearing_removes_frames_and_nothing_else() {
 async fn stores_do_not_find_each_others_frames() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(&directory);
-    let named = |name: &str| {
-        let heads = Arc::<MemoryHeads>::default();
-        Store::new(Arc::new(InMemory::new()), heads, name).with_disk_cache(&cache)
-    };
+    let named = |name: &str| named(name, &cache);
     let [one, two] = ["one", "two"].map(named);
     // Packs of one name, which do not happen by chance.
     let locations = put(&one, 1, (0..9).map(frame)).await;
@@ -402,10 +445,7 @@ async fn stores_do_not_find_each_others_frames() {
 async fn a_purge_removes_the_frames_of_its_store_and_stops_who_read_before() {
     let directory = tempfile::tempdir().unwrap();
     let cache = open(&directory);
-    let named = |name: &str| {
-        let heads = Arc::<MemoryHeads>::default();
-        Store::new(Arc::new(InMemory::new()), heads, name).with_disk_cache(&cache)
-    };
+    let named = |name: &str| named(name, &cache);
     let [purged, other] = ["a purged store", "another store"].map(named);
     let locations = put(&purged, 1, (0..30).map(frame)).await;
     let others = put(&other, 1, (0..20).map(frame)).await;

@@ -308,7 +308,9 @@ impl Session {
             link,
             ready: Arc::new(Semaphore::new(READY_MAX)),
             waits: Arc::new(Semaphore::new(WAITS_MAX)),
-            room: Arc::new(Semaphore::new(UPLOAD_BYTES_MAX as usize)),
+            room: Arc::new(Semaphore::new(
+                (UPLOAD_BYTES_MAX as usize).min(Semaphore::MAX_PERMITS),
+            )),
             tasks: JoinSet::new(),
             running: HashMap::new(),
             uploads: HashMap::new(),
