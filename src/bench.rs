@@ -6,7 +6,7 @@ pub use crate::node::{Loader, Loads, NodeWriter};
 pub use crate::query::Prepared;
 pub use crate::tree::{
     Builder, Change, Difference, Direction, Edited, Fault, LeafSlice, Report, Root, Scan, Tree,
-    build, build_stream, count, diff, edit, first, get, last, rank, scan, select, split, verify,
+    build, build_stream, count, diff, edit, first, get, last, rank, scan, split, verify,
 };
 
 /// What has been loaded for a value, and for others that share its loader.

@@ -77,7 +77,8 @@ pub(crate) async fn learn(plan: &LogicalPlan) -> Result<()> {
         match node {
             LogicalPlan::TableScan(scan) => {
                 // What is no provider is none of ours.
-                if let Ok(table) = source_as_provider(&scan.source) {
+                let known = tables.iter().any(|(name, _)| *name == scan.table_name);
+                if !known && let Ok(table) = source_as_provider(&scan.source) {
                     tables.push((scan.table_name.clone(), table));
                 }
             }

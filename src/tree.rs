@@ -34,7 +34,7 @@ mod verify;
 pub use build::{Builder, build, build_stream};
 pub use diff::{Diff, Difference, diff};
 pub use edit::{Change, Edited, edit};
-pub use lookup::{count, covering, first, get, last, rank, select, split};
+pub use lookup::{count, covering, first, get, last, rank, split};
 #[cfg(any(test, feature = "query"))]
 pub use sample::sample;
 pub use scan::{Direction, LeafSlice, Scan, scan};

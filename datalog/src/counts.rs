@@ -1,8 +1,8 @@
 //! How many facts the patterns of a query match, asked for before it is planned.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-use futures::future::{join, join_all};
+use futures::future::{join, join_all, try_join_all};
 
 use crate::analyze::bound::{
     AttributeSlot, BoundQuery, CallGoal, FactGoal, Goal, Slot, SourceId, VarId,
@@ -28,11 +28,8 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
             collect(&branch.goals, &mut facts, &mut calls);
         }
     }
-    let mut counts = Counts::default();
+    let mut keys = HashSet::new();
     for &fact in &facts {
-        let QuerySource::Database(database) = &sources[fact.source.0 as usize] else {
-            continue;
-        };
         let attribute = match &fact.a {
             AttributeSlot::Known(attribute) => Some(attribute),
             AttributeSlot::Unknown => continue,
@@ -41,22 +38,30 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         let a = attribute.map(|attribute| attribute.id);
         // A value is counted where an index can; a unique one needs no count.
         let counted = attribute.is_some_and(|known| known.is_indexed && !known.is_unique);
-        let value = match &fact.v {
-            Slot::Constant(term) if counted => Some(term.clone()),
-            _ => None,
-        };
-        for v in [None, value] {
-            let key = (fact.source, a, v.clone());
-            if let std::collections::hash_map::Entry::Vacant(e) = counts.facts.entry(key) {
-                let pattern = FactPattern {
-                    a,
-                    v,
-                    ..FactPattern::default()
-                };
-                e.insert(database.count(&pattern).await?);
-            }
+        keys.insert((fact.source, a, None));
+        if let (Slot::Constant(term), true) = (&fact.v, counted) {
+            keys.insert((fact.source, a, Some(term.clone())));
         }
     }
+    let counting = keys
+        .into_iter()
+        .filter_map(|key| match &sources[key.0.0 as usize] {
+            QuerySource::Database(database) => Some(async move {
+                let pattern = FactPattern {
+                    a: key.1,
+                    v: key.2.clone(),
+                    ..FactPattern::default()
+                };
+                let count = database.count(&pattern).await?;
+                Ok::<_, SourceError>((key, count))
+            }),
+            QuerySource::Collection(_) => None,
+        });
+    let facts_counted = try_join_all(counting).await?;
+    let mut counts = Counts {
+        facts: facts_counted.into_iter().collect(),
+        ..Counts::default()
+    };
     let entities: BTreeSet<_> = facts.iter().filter_map(|fact| fact.e.var()).collect();
     if entities.len() < ENTITIES_MIN {
         return Ok(counts);

@@ -47,7 +47,8 @@ use crate::plan_source::QuerySource;
 use crate::span::Span;
 use crate::term::Term;
 
-/// Relations of one conjunction at most. DataFusion's planner and its plans call themselves once a join.
+/// Relations and other clauses of one conjunction at most. DataFusion's planner and its plans call themselves once a
+/// step.
 const PARTS_MAX: usize = 512;
 
 /// What lowering needs beside the query.
@@ -223,11 +224,11 @@ impl Lowering<'_> {
         self.drain(&mut current, &mut waiting, atoms.is_empty())?;
         let mut parts: Vec<Part> = atoms.into_iter().map(Part::Atom).collect();
         parts.extend(current.take().map(Part::Relation));
-        if parts.len() > PARTS_MAX {
+        let steps = parts.len() + waiting.len();
+        if steps > PARTS_MAX {
             return plan_err!(
-                "{} relations are joined in one conjunction, and at most {PARTS_MAX} can be: bind some by rules or \
-                 inputs",
-                parts.len()
+                "{steps} clauses are joined in one conjunction, and at most {PARTS_MAX} can be: bind some by rules or \
+                 inputs"
             );
         }
         let inputs: Vec<Input<VarId>> = parts

@@ -20,8 +20,8 @@ use super::{InputSource, Inputs};
 use crate::db::Db;
 use crate::db::head::Head;
 
-/// Bytes of all answers that are kept, and of one with its arguments at most: the cache is divided, and each part
-/// is to hold several.
+/// Bytes of all answers that are kept; of one, and of its arguments, at most: the cache is divided, and each part is to
+/// hold several.
 const BYTES_MAX: u64 = 32 << 20;
 const ANSWER_MAX: usize = 1 << 17;
 

@@ -5,7 +5,6 @@
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
-use std::sync::Arc;
 
 use super::scan::{Direction, Scan};
 use super::{InnerNode, Root, Tree, load_leaf};
@@ -46,41 +45,6 @@ pub async fn count(loader: &Loader, tree: &Tree, range: &Range) -> Result<u64> {
 /// Those of [`count`].
 pub async fn rank(loader: &Loader, tree: &Tree, edge: &Edge) -> Result<u64> {
     rank_of(loader, tree, edge, Side::From).await
-}
-
-/// Returns the datom with `rank` datoms before it, if there are so many. Reads one path.
-///
-/// # Errors
-///
-/// Those of [`count`].
-pub async fn select(loader: &Loader, tree: &Tree, rank: u64) -> Result<Option<Datom>> {
-    let found = leaf_at(loader, tree, rank).await?;
-    Ok(found.map(|(leaf, at)| leaf.datom(at)))
-}
-
-/// The leaf that has the datom with `rank` datoms before it, and which of its rows that is.
-pub(super) async fn leaf_at(
-    loader: &Loader,
-    tree: &Tree,
-    rank: u64,
-) -> Result<Option<(Arc<Leaf>, usize)>> {
-    let Some(mut place) = tree.root.filter(|root| rank < root.count) else {
-        return Ok(None);
-    };
-    let mut rank = rank;
-    while place.level > 0 {
-        let node = InnerNode::load(loader, &place).await?;
-        let mut at = 0;
-        while rank >= node.counts()[at] {
-            rank -= node.counts()[at];
-            // INVARIANT: `rank` is below the node's count, which is the sum of these.
-            at += 1;
-        }
-        place = node.place(at);
-    }
-    let leaf = load_leaf(loader, &place).await?;
-    let at = usize::try_from(rank).ok().filter(|at| *at < leaf.len());
-    Ok(at.map(|at| (leaf, at)))
 }
 
 /// Returns the datom with the same key as `key`, with its stored `tx`. Reads one path.

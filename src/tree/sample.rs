@@ -1,9 +1,11 @@
 //! Samples by rank: some datoms of a range, from all over it.
 
+use std::sync::Arc;
+
 use futures::future::try_join_all;
 
-use super::lookup::{count, leaf_at, rank};
-use super::{Direction, Scan, Tree};
+use super::lookup::{count, rank};
+use super::{Direction, InnerNode, Scan, Tree, load_leaf};
 use crate::error::{Error, Result};
 use crate::index::Range;
 use crate::node::{Leaf, LeafBuilder, Loader};
@@ -53,4 +55,30 @@ pub async fn sample(
         taken.push_run(&leaf, at..(at + rows).min(within.end));
     }
     Ok(taken.finish())
+}
+
+/// The leaf that has the datom with `rank` datoms before it, and which of its rows that is; `None` if there are no so
+/// many. Reads one path.
+pub(super) async fn leaf_at(
+    loader: &Loader,
+    tree: &Tree,
+    rank: u64,
+) -> Result<Option<(Arc<Leaf>, usize)>> {
+    let Some(mut place) = tree.root.filter(|root| rank < root.count) else {
+        return Ok(None);
+    };
+    let mut rank = rank;
+    while place.level > 0 {
+        let node = InnerNode::load(loader, &place).await?;
+        let mut at = 0;
+        while rank >= node.counts()[at] {
+            rank -= node.counts()[at];
+            // INVARIANT: `rank` is below the node's count, which is the sum of these.
+            at += 1;
+        }
+        place = node.place(at);
+    }
+    let leaf = load_leaf(loader, &place).await?;
+    let at = usize::try_from(rank).ok().filter(|at| *at < leaf.len());
+    Ok(at.map(|at| (leaf, at)))
 }

@@ -11,6 +11,7 @@ use futures::executor::block_on;
 use proptest::prelude::*;
 
 use super::boundary::{LeafRule, Limits};
+use super::sample::leaf_at;
 use super::*;
 use crate::datom::{Datom, Entid, TxId};
 use crate::index::{Components, Edge, Index, Range};
@@ -362,8 +363,9 @@ proptest! {
         }
         expected.reverse();
         prop_assert_eq!(nodes.scan(&tree, &range, Direction::Backward), expected);
-        let selected = block_on(select(&nodes.loader, &tree, rank)).unwrap();
-        prop_assert_eq!(selected.as_ref(), datoms.get(usize::try_from(rank).unwrap()));
+        let found = block_on(leaf_at(&nodes.loader, &tree, rank)).unwrap();
+        let found = found.map(|(leaf, at)| leaf.datom(at));
+        prop_assert_eq!(found.as_ref(), datoms.get(usize::try_from(rank).unwrap()));
     }
 
     #[test]

@@ -223,6 +223,13 @@ async fn a_conjunction_has_a_bound() {
     query.push(']');
     let reason = refused(&db, &query, Inputs::new()).await;
     assert!(reason.contains("at most 512"), "{reason}");
+    let mut query = String::from("[:find ?e :where [?e :p/age ?a]");
+    for n in 0..2000 {
+        write!(query, " (not [?e :p/friend {n}])").unwrap();
+    }
+    query.push(']');
+    let reason = refused(&db, &query, Inputs::new()).await;
+    assert!(reason.contains("at most 512"), "{reason}");
 }
 
 /// A call that may be refused runs late, and here both of its copies join the same relations.

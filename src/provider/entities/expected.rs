@@ -123,6 +123,9 @@ impl EntityTable {
     }
 
     async fn take_sample(&self, column: usize) -> Option<()> {
+        if self.learnt(|learnt| learnt.samples.contains_key(&column)) {
+            return Some(());
+        }
         let attribute = &self.columns[column - 1];
         let sample = self.db.sample(attribute.id).await.ok()??;
         let leaf = sample.leaf();
@@ -141,10 +144,13 @@ impl EntityTable {
         let narrowing = pushdown::constraint(condition, &|name| self.type_of(name))?;
         let column = self.schema.index_of(&narrowing.column).ok()?;
         let attribute = self.columns.get(column.checked_sub(1)?)?;
-        if !self.db.in_avet(attribute.id) || self.rows_in(&narrowing).is_some() {
+        let ranges = avet_ranges(attribute, &narrowing.ranges);
+        // An index that is not in the trees yet would be counted by a scan.
+        let counted =
+            self.db.in_avet(attribute.id) && ranges.iter().all(|range| self.db.has_avet(range));
+        if !counted || self.rows_in(&narrowing).is_some() {
             return None;
         }
-        let ranges = avet_ranges(attribute, &narrowing.ranges);
         let counts = ranges.iter().map(|range| self.db.count(Index::Avet, range));
         let rows = try_join_all(counts).await.ok()?.iter().sum();
         self.learnt(|learnt| {

@@ -471,3 +471,23 @@ fn collections_between_the_pack_and_the_first_head_make_a_copy_begin_anew() {
     }
     assert!(between > 2, "{between}");
 }
+
+/// One request fails, once, while a branch that is there moves on by a single pack: told so or not, what its head names
+/// is there.
+#[tokio::test]
+async fn a_request_that_fails_once_leaves_the_old_head_or_a_whole_one() {
+    let (source, start) = behind(47, false).await;
+    let options = SyncOptions::default();
+    let (store, fuse) = start.copy().await.store_until(0, false);
+    copied(&source.store(), &store, &options, 2).await.unwrap();
+    for at in 1..=fuse.operations() {
+        let to = start.copy().await;
+        let store = to.store_stumbling(at, false);
+        let copy = copied(&source.store(), &store, &options, 3).await;
+        let there = opened(&to.store()).await;
+        match copy {
+            Ok(_) => alike(&source.db().await, &there, 999).await,
+            Err(_) => drop(there.verify().await.unwrap()),
+        }
+    }
+}

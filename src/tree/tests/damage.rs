@@ -164,7 +164,7 @@ fn a_cycle_ends() {
         let failed = [
             block_on(all.try_collect::<Vec<_>>()).is_err(),
             block_on(get(&loader, &tree, &datoms[1])).is_err(),
-            block_on(select(&loader, &tree, 1)).is_err(),
+            block_on(leaf_at(&loader, &tree, 1)).is_err(),
             block_on(sample(&loader, &tree, &Range::all(), 2, 1)).is_err(),
             !matches!(
                 block_on(verify(&loader, &tree)),
