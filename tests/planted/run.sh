@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Plants bugs in a copy of what is committed, one at a time, and expects the test of faults to fail for each.
+# Plants bugs in a copy of what is committed, one at a time, and expects the test of faults to fail for each; of those
+# that no seed can meet, a test of their own.
 # Production carries none of it: `bugs.patch` adds them, each behind a name in DATOMFUSION_PLANTED, so that one
 # build serves for all.
 set -euo pipefail
@@ -18,8 +19,12 @@ case "$test" in /*) ;; *) test="$PWD/$test" ;; esac
 
 export DATOMFUSION_FAULT_SEEDS="$seeds"
 find() { DATOMFUSION_PLANTED="$1" "$test" whatever_fails >"$scratch/said" 2>&1; }
+# A disk that loses what was not synced, and a pack that is put at the very end, are not in the weather.
+own="a_request_that_fails_once_leaves_the_old_head what_is_confirmed_is_on_the_disk"
+# shellcheck disable=SC2086
+find_by_own() { DATOMFUSION_PLANTED_AT_ONCE=1 DATOMFUSION_PLANTED="$1" "$test" $own >"$scratch/said" 2>&1; }
 
-if ! find nothing; then
+if ! find nothing || ! find_by_own nothing; then
     tail -n 40 "$scratch/said"
     echo "without a bug: it fails"
     exit 1
@@ -28,8 +33,12 @@ echo "without a bug: it holds"
 missed=0
 for bug in $(sed -n 's/^+.*planted("\([a-z-]*\)").*/\1/p' tests/planted/bugs.patch | sort -u); do
     if find "$bug"; then
-        echo "$bug: NOT FOUND in $seeds seeds"
-        missed=1
+        if find_by_own "$bug"; then
+            echo "$bug: NOT FOUND in $seeds seeds"
+            missed=1
+        else
+            echo "$bug: found, $(sed -n 's/^test .*::\([a-z_]*\) \.\.\. FAILED$/\1/p' "$scratch/said")"
+        fi
     elif seed="$(grep -o -m 1 '^seed [0-9][0-9]*' "$scratch/said")"; then
         echo "$bug: found, $seed"
     else
