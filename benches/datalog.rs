@@ -384,8 +384,7 @@ async fn compare(
         collect(plan, context.task_ctx()).await.unwrap();
         stages[2].runs.push(start.elapsed());
     }
-    let plan = prepared.physical().await.unwrap();
-    let batches = prepared.execute(plan).await.unwrap();
+    let (_, batches) = batches().await;
     for _ in 0..runs {
         let start = Instant::now();
         let answer = prepared.answer(&batches).await.unwrap();
