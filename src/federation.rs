@@ -21,6 +21,7 @@ use datafusion::dataframe::DataFrame;
 use datafusion::error::Result as DataFusionResult;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::prelude::SessionContext;
+use datomfusion_datalog::Optimizations;
 
 use crate::catalog::session::{DatalogSession, plan_sql, session_builder, session_config};
 use crate::catalog::table_functions::{DIFF, Diff};
@@ -65,6 +66,7 @@ pub struct Federation {
     databases: Arc<Databases>,
     foreign: BTreeMap<String, Arc<dyn TableProvider>>,
     runtime: Arc<RuntimeEnv>,
+    optimizations: Optimizations,
     /// Made by the first query.
     datalog: Arc<OnceLock<Arc<DatalogSession>>>,
 }
@@ -89,6 +91,26 @@ impl Federation {
             datalog: Arc::default(),
             ..self
         })
+    }
+
+    /// Chooses what sessions and queries of this federation may do to answer sooner. Cost: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use datomfusion::{Federation, Optimizations};
+    /// let mut as_written = Optimizations::default();
+    /// as_written.join_order = false;
+    /// let federation = Federation::new().with_optimizations(as_written);
+    /// # let _ = federation;
+    /// ```
+    #[must_use]
+    pub fn with_optimizations(self, optimizations: Optimizations) -> Self {
+        Self {
+            optimizations,
+            datalog: Arc::default(),
+            ..self
+        }
     }
 
     /// Attaches a value as the schema `name`. Other bases of it, and other branches of its store, are
@@ -156,7 +178,7 @@ impl Federation {
     ///
     /// Never: a catalog in memory takes any schema.
     pub fn session_context(&self) -> SessionContext {
-        let config = session_config()
+        let config = session_config(&self.optimizations)
             .with_default_catalog_and_schema(CATALOG, PUBLIC)
             .with_create_default_catalog_and_schema(false);
         let state = session_builder(config)
@@ -180,7 +202,10 @@ impl Federation {
 
     /// What queries in Datalog share.
     pub(crate) fn datalog_session(&self) -> &Arc<DatalogSession> {
-        let new = || Arc::new(DatalogSession::new(Arc::clone(&self.runtime)));
+        let new = || {
+            let runtime = Arc::clone(&self.runtime);
+            Arc::new(DatalogSession::new(runtime, self.optimizations.clone()))
+        };
         self.datalog.get_or_init(new)
     }
 

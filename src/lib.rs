@@ -43,7 +43,7 @@ pub use datom::{Datom, Entid, TxId};
 pub use datomfusion_datalog::Term;
 pub use datomfusion_datalog::edn;
 #[cfg(feature = "query")]
-pub use datomfusion_datalog::{Answer, Functions, Rows};
+pub use datomfusion_datalog::{Answer, Functions, Optimizations, Rows};
 pub use db::basis::{BasisPart, BasisSpec, TimePoint, split_url};
 pub use db::{
     Change, ChangeCount, Db, Depth, Fault, Progress, Stage, Transaction, TreeSize, Verification,

@@ -505,7 +505,8 @@ impl Bound {
 
     /// The plan, and how many facts it may read.
     async fn lower(&self, session: &DatalogSession) -> Result<(Lowered, u64)> {
-        let counts = count(&self.bound, &self.sources)
+        let optimizations = &session.optimizations;
+        let counts = count(&self.bound, &self.sources, optimizations)
             .await
             .map_err(from_source)?;
         let facts = counts
@@ -520,6 +521,7 @@ impl Bound {
                 counts: &counts,
                 functions: &self.functions,
                 sum: Arc::clone(&session.sum),
+                optimizations,
                 text: &self.query.text,
                 rules: &self.rules,
             },
@@ -529,7 +531,8 @@ impl Bound {
 }
 
 async fn run(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<Answer> {
-    let question = Question::of(query, inputs);
+    let keeps = session.optimizations.known_answers;
+    let question = keeps.then(|| Question::of(query, inputs)).flatten();
     if let Some(known) = question
         .as_ref()
         .and_then(|asked| session.answers.get(asked))

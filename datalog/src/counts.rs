@@ -8,6 +8,7 @@ use crate::analyze::bound::{
     AttributeSlot, BoundQuery, CallGoal, FactGoal, Goal, Slot, SourceId, VarId,
 };
 use crate::lower::Counts;
+use crate::optimizations::Optimizations;
 use crate::plan_source::{FactPattern, QuerySource};
 use crate::source::SourceError;
 
@@ -16,7 +17,11 @@ use crate::source::SourceError;
 /// # Errors
 ///
 /// The source's.
-pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts, SourceError> {
+pub async fn count(
+    query: &BoundQuery,
+    sources: &[QuerySource],
+    optimizations: &Optimizations,
+) -> Result<Counts, SourceError> {
     let (mut facts, mut calls) = (Vec::new(), Vec::new());
     collect(&query.goals, &mut facts, &mut calls);
     for predicate in query
@@ -63,7 +68,7 @@ pub async fn count(query: &BoundQuery, sources: &[QuerySource]) -> Result<Counts
         ..Counts::default()
     };
     let entities: BTreeSet<_> = facts.iter().filter_map(|fact| fact.e.var()).collect();
-    if entities.len() < ENTITIES_MIN {
+    if entities.len() < ENTITIES_MIN || !optimizations.samples {
         return Ok(counts);
     }
     let database = |(source, attribute): (SourceId, i64)| match &sources[source.0 as usize] {

@@ -18,6 +18,8 @@ pub mod fixpoint;
 mod functions;
 #[cfg(feature = "plan")]
 pub mod lower;
+#[cfg(feature = "plan")]
+mod optimizations;
 pub mod order;
 mod parse;
 #[cfg(feature = "plan")]
@@ -39,6 +41,8 @@ pub use analyze::{Given, SourceFacts, analyze};
 pub use counts::count;
 pub use error::{Error, ErrorKind};
 pub use functions::{Arity, Function, Functions};
+#[cfg(feature = "plan")]
+pub use optimizations::Optimizations;
 #[cfg(feature = "plan")]
 pub use plan_source::{FactPattern, QuerySource, Source};
 #[cfg(feature = "plan")]

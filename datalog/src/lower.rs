@@ -42,6 +42,7 @@ use crate::analyze::bound::{BoundQuery, CallGoal, Goal, Slot, SourceId, Target, 
 use crate::analyze::safety::{is_ready, runs};
 use crate::column::{ColumnType, Kinds};
 use crate::functions::Functions;
+use crate::optimizations::Optimizations;
 use crate::order::{self, Input, Tree};
 use crate::plan_source::QuerySource;
 use crate::span::Span;
@@ -61,6 +62,8 @@ pub struct Context<'a> {
     pub functions: &'a Functions,
     /// A sum that does not overflow silently.
     pub sum: Arc<AggregateUDF>,
+    /// What may be done to answer sooner.
+    pub optimizations: &'a Optimizations,
     /// The text of the query.
     pub text: &'a Arc<str>,
     /// The text of the rules.
@@ -237,7 +240,11 @@ impl Lowering<'_> {
             .collect();
         let mut parts: Vec<Option<Part>> = parts.into_iter().map(Some).collect();
         // What is there already comes first, and all that it is connected with.
-        let mut trees = order::trees(&inputs);
+        let mut trees = if self.context.optimizations.join_order {
+            order::trees(&inputs)
+        } else {
+            order::written(&inputs)
+        };
         let begun = matches!(parts.last(), Some(Some(Part::Relation(_)))).then(|| parts.len() - 1);
         trees.sort_by_key(|tree| begun.is_some_and(|begun| !tree.inputs().contains(&begun)));
         while let Some(at) = Self::connected(&trees, &inputs, current.as_ref()) {

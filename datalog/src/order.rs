@@ -88,6 +88,21 @@ pub fn trees<V: Copy + Ord>(inputs: &[Input<V>]) -> Vec<Tree> {
     forest.into_iter().map(|(_, tree)| tree).collect()
 }
 
+/// As [`trees`], but the inputs of each set are joined in the order in which they are given.
+pub fn written<V: Copy + Ord>(inputs: &[Input<V>]) -> Vec<Tree> {
+    let joined = components(inputs).into_iter().filter_map(|places| {
+        let each = places.into_iter();
+        let each = each.map(|at| (Joined::of(&inputs[at]), Tree::Input(at)));
+        let (_, tree) = each.reduce(|(before, left), (next, right)| {
+            let both = before.with(&next);
+            let tree = Tree::join(left, right, both.rows);
+            (both, tree)
+        })?;
+        Some(tree)
+    });
+    joined.collect()
+}
+
 fn renumber(tree: &mut Tree, places: &[usize]) {
     match tree {
         Tree::Input(at) => *at = places[*at],

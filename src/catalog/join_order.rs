@@ -21,6 +21,7 @@ use datafusion::logical_expr::{
     BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator, Projection, SubqueryAlias, TableScan,
 };
 use datafusion::optimizer::{ApplyOrder, OptimizerConfig, OptimizerRule};
+use datomfusion_datalog::Optimizations;
 use datomfusion_datalog::order::{self, Input, Tree};
 
 use crate::provider::{EntityTable, by_column};
@@ -54,8 +55,11 @@ impl OptimizerRule for JoinOrder {
     fn rewrite(
         &self,
         plan: LogicalPlan,
-        _: &dyn OptimizerConfig,
+        config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
+        if !Optimizations::of(&config.options()).join_order {
+            return Ok(Transformed::no(plan));
+        }
         ordered(plan)
     }
 }

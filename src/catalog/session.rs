@@ -21,7 +21,7 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datomfusion_datalog::DatalogQueryPlanner;
+use datomfusion_datalog::{DatalogQueryPlanner, Optimizations};
 
 use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
@@ -35,8 +35,10 @@ use crate::query::Answers;
 ///
 /// `information_schema` is there, and the dialect is that of `PostgreSQL`. Text stays in string views, as
 /// tables hand it out.
-pub(crate) fn session_config() -> SessionConfig {
-    let mut config = SessionConfig::new().with_information_schema(true);
+pub(crate) fn session_config(optimizations: &Optimizations) -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_information_schema(true)
+        .with_option_extension(optimizations.clone());
     let options = config.options_mut();
     options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
     options.sql_parser.map_string_types_to_utf8view = true;
@@ -90,6 +92,7 @@ pub(crate) struct DatalogSession {
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
     pub(crate) answers: Answers,
+    pub(crate) optimizations: Optimizations,
 }
 
 /// What a plan is made and run in.
@@ -104,12 +107,14 @@ pub(crate) struct Planning {
 const UNDIVIDED_FACTS: u64 = 1 << 18;
 
 impl DatalogSession {
-    pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
+    pub(crate) fn new(runtime: Arc<RuntimeEnv>, optimizations: Optimizations) -> Self {
+        let config = session_config(&optimizations);
         Self {
-            one: Planning::new(session_config().with_target_partitions(1), &runtime),
-            many: Planning::new(session_config(), &runtime),
+            one: Planning::new(config.clone().with_target_partitions(1), &runtime),
+            many: Planning::new(config, &runtime),
             sum: Arc::clone(CheckedArithmetic::default().sum()),
             answers: Answers::default(),
+            optimizations,
         }
     }
 
@@ -186,7 +191,9 @@ pub(crate) async fn plan_sql(
             .map_err(|error| DataFusionError::External(Box::new(error)))?
     };
     let plan = state.statement_to_plan(statement).await?;
-    learn(&plan).await?;
+    if Optimizations::of(state.config_options()).samples {
+        learn(&plan).await?;
+    }
     context.execute_logical_plan(plan).await
 }
 
@@ -202,7 +209,9 @@ mod tests {
 
     /// `sales.t(id, v)` with v = 100 now and v = t at the basis t, and a foreign `files.t`.
     fn context() -> SessionContext {
-        let context = SessionContext::new_with_state(session_builder(session_config()).build());
+        let context = SessionContext::new_with_state(
+            session_builder(session_config(&Optimizations::default())).build(),
+        );
         let catalog = MemoryCatalogProvider::new();
         for (schema, v) in [
             ("sales", 100),

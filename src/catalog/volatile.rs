@@ -75,12 +75,13 @@ mod tests {
     use datafusion::arrow::array::AsArray;
     use datafusion::arrow::datatypes::Float64Type;
     use datafusion::prelude::SessionContext;
+    use datomfusion_datalog::Optimizations;
 
     use crate::catalog::session::{session_builder, session_config};
 
     #[tokio::test]
     async fn what_is_shown_is_what_the_condition_saw() {
-        let state = session_builder(session_config()).build();
+        let state = session_builder(session_config(&Optimizations::default())).build();
         let context = SessionContext::new_with_state(state);
         let sql = "SELECT max(r) FROM (SELECT value AS a, random() AS r FROM generate_series(1, 3000) \
                    WHERE value % 7 > 3) WHERE r < 0.1";

@@ -28,6 +28,7 @@ use datafusion::catalog::{Session, TableProvider};
 use datafusion::error::Result;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_plan::ExecutionPlan;
+use datomfusion_datalog::Optimizations;
 
 use self::access::Access;
 pub(crate) use self::changes::Changes;
@@ -194,7 +195,10 @@ impl TableProvider for DatomTable {
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let access = match &self.access {
             Some(access) => access.clone(),
-            None => Access::of(&self.db, filters),
+            None if Optimizations::of(session.config_options()).index_access => {
+                Access::of(&self.db, filters)
+            }
+            None => Access::of(&self.db, &[]),
         };
         let index = access.index;
         let target = if limit.is_some() {

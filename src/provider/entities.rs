@@ -32,6 +32,7 @@ use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::utils::{collect_columns, reassign_expr_columns};
 use datafusion::physical_plan::ExecutionPlan;
+use datomfusion_datalog::Optimizations;
 use futures::future::try_join_all;
 
 use self::expected::Learnt;
@@ -309,6 +310,7 @@ impl EntityTable {
     /// Plans filters, and finds what they say about columns.
     fn filters(&self, state: &dyn Session, filters: &[Expr]) -> Result<Planned> {
         let df_schema = DFSchema::try_from(self.schema.as_ref().clone())?;
+        let index_access = Optimizations::of(state.config_options()).index_access;
         let mut planned = Planned {
             filters: Vec::new(),
             span: Span::ALL,
@@ -317,7 +319,9 @@ impl EntityTable {
         };
         for filter in filters {
             planned.any = true;
-            let narrowing = pushdown::constraint(filter, &|name| self.type_of(name));
+            let narrowing = index_access
+                .then(|| pushdown::constraint(filter, &|name| self.type_of(name)))
+                .flatten();
             let expr = state.create_physical_expr(filter.clone(), &df_schema)?;
             let mut columns = Vec::new();
             for column in collect_columns(&expr) {

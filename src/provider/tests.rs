@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use datafusion::prelude::{SessionConfig, SessionContext};
+use datomfusion_datalog::Optimizations;
 
 use super::entities::EntityTable;
 use crate::catalog::metaschema::{TableDef, tables};
@@ -71,6 +72,7 @@ fn table(db: &Db, name: &str) -> EntityTable {
 
 fn context(batch_rows: usize, partitions: usize) -> SessionContext {
     let config = SessionConfig::new()
+        .with_option_extension(Optimizations::default())
         .with_batch_size(batch_rows)
         .with_target_partitions(partitions);
     SessionContext::new_with_config(config)

@@ -193,7 +193,7 @@ fn all_are(goals: &[Goal]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{Connection, Federation, Store, Term, TxData};
+    use crate::{Connection, Federation, Optimizations, Store, Term, TxData};
 
     async fn people() -> Connection {
         let connection = Connection::create(&Store::memory()).await.unwrap();
@@ -245,6 +245,17 @@ mod tests {
                 .await
                 .0;
             assert_eq!(found.to_string(), argument.to_string());
+        }
+    }
+
+    #[tokio::test]
+    async fn answers_are_not_kept_where_that_is_not_wanted() {
+        let mut none = Optimizations::default();
+        none.known_answers = false;
+        let federation = Federation::new().with_optimizations(none);
+        let inputs = Inputs::new().source("$", &people().await.db());
+        for _ in 0..2 {
+            assert_eq!(asked(&federation, SUM, &inputs).await, (Term::Long(8), 0));
         }
     }
 

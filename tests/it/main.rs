@@ -20,6 +20,8 @@ mod differential;
 #[cfg(feature = "query")]
 mod federation;
 mod formats;
+#[cfg(feature = "query")]
+mod optimizations;
 #[cfg(all(feature = "cli", feature = "aws"))]
 mod servers;
 #[cfg(feature = "query")]

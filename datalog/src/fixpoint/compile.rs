@@ -411,7 +411,8 @@ impl<'l, 'q> Compiler<'l, 'q> {
     ) -> Result<(Program, Vec<LogicalPlan>)> {
         let mut seeds = None;
         if bound.iter().any(|bound| *bound) {
-            let factored = self.factored(answer, bound);
+            let factoring = self.lowering.context.optimizations.factoring;
+            let factored = factoring.then(|| self.factored(answer, bound)).flatten();
             let (relation, kept, copies) = if let Some(relation) = factored {
                 (Some(relation), bound.to_vec(), 2)
             } else {

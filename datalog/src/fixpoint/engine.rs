@@ -7,6 +7,7 @@ use datafusion::common::{DataFusionError, Result, exec_err, resources_err};
 use super::frontier::{Frontier, Graph, Walker};
 use super::program::{Atom, Call, Cell, Literal, Program, RelationId, Rule, Variant};
 use super::relation::{Interner, Rows};
+use crate::Optimizations;
 use crate::bound::Target;
 use crate::term::Term;
 
@@ -51,6 +52,7 @@ pub(super) struct Engine<'p, I> {
     pub(super) frontiers: Vec<Option<Frontier>>,
     /// Relations to which nothing is added any more.
     closed: Vec<bool>,
+    look_ups: bool,
 }
 
 /// An input as far as it is known.
@@ -94,7 +96,7 @@ impl Bindings {
 }
 
 impl<'p, I: Inputs> Engine<'p, I> {
-    pub(super) fn new(program: &'p Program, inputs: I) -> Self {
+    pub(super) fn new(program: &'p Program, inputs: I, optimizations: &Optimizations) -> Self {
         let given = program.inputs.iter().map(|input| Given {
             rows: Rows::new(input.columns.len()),
             whole: false,
@@ -106,8 +108,13 @@ impl<'p, I: Inputs> Engine<'p, I> {
             interner: Interner::default(),
             derived: derived.map(|derived| Rows::new(derived.arity)).collect(),
             given: given.collect(),
-            frontiers: Frontier::of(program),
+            frontiers: if optimizations.walks {
+                Frontier::of(program)
+            } else {
+                program.derived.iter().map(|_| None).collect()
+            },
             closed: vec![false; program.derived.len()],
+            look_ups: optimizations.look_ups,
             program,
         }
     }
@@ -486,6 +493,7 @@ impl<'p, I: Inputs> Engine<'p, I> {
         }
         let probe = self.program.inputs[input].probe.as_ref();
         let column = match probe {
+            _ if !self.look_ups => None,
             Some(_) if fixed.contains(&0) => Some(0),
             Some(probe) if probe.by_value && fixed.contains(&1) => Some(1),
             _ => None,

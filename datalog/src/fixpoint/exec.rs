@@ -26,6 +26,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use super::engine::{Engine, Inputs};
 use super::program::Program;
 use super::relation::{Interner, Rows};
+use crate::Optimizations;
 use crate::column::{ColumnType, Reader, Repr, Writer};
 use crate::term::Term;
 
@@ -167,7 +168,8 @@ async fn evaluate(
         context: Arc::clone(&context),
         reservation,
     };
-    let mut engine = Engine::new(program, inputs);
+    let optimizations = Optimizations::of(context.session_config().options());
+    let mut engine = Engine::new(program, inputs, &optimizations);
     if let Some((seeds, plan)) = seeds
         && let Some(relation) = seeds.relation
     {

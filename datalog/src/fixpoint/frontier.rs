@@ -236,6 +236,7 @@ mod tests {
     use super::super::program::{Derived, Input};
     use super::super::relation::Interner;
     use super::*;
+    use crate::Optimizations;
     use crate::column::ColumnType;
     use crate::source::TermType;
 
@@ -412,10 +413,11 @@ mod tests {
     }
 
     async fn rows(program: &Program, pairs: &Pairs, walks: bool) -> Vec<BTreeSet<Vec<i64>>> {
-        let mut engine = Engine::new(program, Pairs(pairs.0.clone()));
-        if !walks {
-            engine.frontiers.fill_with(|| None);
-        }
+        let optimizations = Optimizations {
+            walks,
+            ..Optimizations::default()
+        };
+        let mut engine = Engine::new(program, Pairs(pairs.0.clone()), &optimizations);
         engine.run().await.unwrap();
         let longs = engine.interner.longs().unwrap();
         let term = |number: &u32| longs[*number as usize];

@@ -6,6 +6,7 @@ use datafusion::arrow::util::display::array_value_to_string;
 use datafusion::datasource::MemTable;
 use datafusion::functions_aggregate::expr_fn;
 use datafusion::prelude::{SessionContext, col, lit};
+use datomfusion_datalog::Optimizations;
 
 use super::*;
 use crate::catalog::session::{session_builder, session_config};
@@ -15,7 +16,7 @@ const MIN: i64 = i64::MIN;
 
 /// A session with `n(g, v)` spread over three partitions, and one table for each narrow type.
 fn context() -> SessionContext {
-    let config = session_config()
+    let config = session_config(&Optimizations::default())
         .with_target_partitions(3)
         .with_batch_size(2);
     let context = SessionContext::new_with_state(session_builder(config).build());

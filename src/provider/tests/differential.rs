@@ -508,6 +508,10 @@ async fn compare(random: &mut Random, db: &Db, statements: usize, seed: u64) {
                 continue;
             }
             let tested = context(*random.pick(&[1, 7, 100, 8192]), *random.pick(&[1, 3]));
+            if random.chance(20) {
+                let off = "SET datomfusion.index_access = false";
+                tested.sql(off).await.unwrap();
+            }
             register(&tested, "t", table(db, name).with_partition_rows(50));
             let (mut got, mut wanted) = (
                 rows_of(&tested, &sql).await,
