@@ -91,12 +91,14 @@ impl Connection {
     ///
     /// # Errors
     ///
-    /// As [`Connection::create`].
+    /// As [`Connection::create`], and [`Error::Invalid`](crate::Error::Invalid) if the name has a meaning elsewhere, as
+    /// `..` and `CON`.
     pub async fn create_in(
         store: &Store,
         branch: BranchName,
         environment: Arc<dyn Environment>,
     ) -> Result<Self> {
+        branch.must_be_plain()?;
         let loader = Arc::new(Loader::new(store.clone()));
         let newest = writer::create(&loader, &branch, &*environment).await?;
         Ok(Self::new(branch, environment, newest))

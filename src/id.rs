@@ -135,10 +135,45 @@ impl BranchName {
         Ok(Self(name.into()))
     }
 
+    /// Checks the name of a branch that is about to be made. Heads keep any name apart from others and within their
+    /// directory; a name that other tools would take for a way elsewhere, or for a device, is refused all the same.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Invalid`] if a part between slashes is empty, `.`, `..` or what Windows calls a device.
+    pub(crate) fn must_be_plain(&self) -> Result<()> {
+        let refused = self.0.split(['/', '\\']).find(|part| {
+            let stem = part.split('.').next().unwrap_or_default();
+            matches!(*part, "" | "." | "..") || is_device(&stem.to_ascii_lowercase())
+        });
+        match refused {
+            None => Ok(()),
+            Some("") => Err(Error::invalid(format!(
+                "{self} cannot be the name of a new branch: it begins or ends with a slash, or has two in a row"
+            ))),
+            Some(part) => Err(Error::invalid(format!(
+                "{self} cannot be the name of a new branch: systems have another meaning for {part}, so choose another"
+            ))),
+        }
+    }
+
     /// The name as text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+/// Names, in lower case, that Windows takes for a device in every directory.
+pub(crate) fn is_device(part: &str) -> bool {
+    matches!(
+        part.as_bytes(),
+        b"con"
+            | b"prn"
+            | b"aux"
+            | b"nul"
+            | [b'c', b'o', b'm', b'0'..=b'9']
+            | [b'l', b'p', b't', b'0'..=b'9']
+    )
 }
 
 impl Default for BranchName {
@@ -198,5 +233,29 @@ mod tests {
         assert!(BranchName::try_new("").is_err());
         assert!(BranchName::try_new("a\nb").is_err());
         assert!(BranchName::try_new(&"x".repeat(1 << 20)).is_err());
+    }
+
+    #[test]
+    fn new_branches_have_names_that_no_system_misunderstands() {
+        let check = |name| BranchName::try_new(name).and_then(|name| name.must_be_plain());
+        for refused in [
+            "../x", "..", ".", "a/../b", "a/./b", "/etc", "a/", "a//b", "..\\x", "CON", "con",
+            "nul.txt", "a/Aux", "LPT1",
+        ] {
+            assert!(check(refused).is_err(), "{refused}");
+        }
+        for plain in [
+            "main",
+            "dev/ä",
+            "...",
+            ".hidden",
+            "release-1.0",
+            "console",
+            "com",
+            "lpt10",
+            "a..b",
+        ] {
+            assert!(check(plain).is_ok(), "{plain}");
+        }
     }
 }

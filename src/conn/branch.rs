@@ -106,8 +106,9 @@ impl Branches {
     ///
     /// # Errors
     ///
-    /// [`Error::DatabaseExists`] if there is a branch of that name; [`Error::Invalid`] if the value is
-    /// speculative, a view of history or `since`, lies in another store, or lies before a purge;
+    /// [`Error::DatabaseExists`] if there is a branch of that name; [`Error::Invalid`] if the name has a meaning
+    /// elsewhere (`../x`, `CON`), or the value is speculative, a view of history or `since`, lies in another store, or
+    /// lies before a purge;
     /// [`Error::SnapshotExpired`] if garbage was collected or facts were purged meanwhile, and then there is
     /// no such branch, unless somebody has committed to it already, which the message says; [`Error::Store`].
     pub async fn create(&self, name: &BranchName, at: &Db) -> Result<Db> {
@@ -116,6 +117,7 @@ impl Branches {
 
     /// [`Branches::create`], with the version of the head that it has made.
     async fn make(&self, name: &BranchName, at: &Db) -> Result<(Db, HeadVersion)> {
+        name.must_be_plain()?;
         self.must_hold(at)?;
         let epoch = at.0.head.gc_epoch;
         let mut head = stand_at(at, name, &self.environment).await?;

@@ -16,7 +16,7 @@
 
 use object_store::path::Path;
 
-use crate::id::{BranchName, PackId};
+use crate::id::{BranchName, PackId, is_device};
 
 /// The directory of the packs.
 pub(super) const PACKS: &str = "packs";
@@ -83,19 +83,6 @@ pub(super) fn is_part(part: &str) -> bool {
 
 fn is_literal(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-')
-}
-
-/// Names that Windows takes for a device in every directory, whatever the extension.
-fn is_device(part: &str) -> bool {
-    matches!(
-        part.as_bytes(),
-        b"con"
-            | b"prn"
-            | b"aux"
-            | b"nul"
-            | [b'c', b'o', b'm', b'0'..=b'9']
-            | [b'l', b'p', b't', b'0'..=b'9']
-    )
 }
 
 fn escape(name: &str) -> Vec<String> {

@@ -67,6 +67,20 @@ async fn a_branch_is_one_small_put_and_one_get() {
 }
 
 #[tokio::test]
+async fn a_name_that_leads_elsewhere_is_refused_before_anything_is_asked() {
+    let main = people(1).await;
+    let before = main.store().requests();
+    for refused in ["../x", "CON"] {
+        let made = main.branches().create(&name(refused), &main.db()).await;
+        assert!(matches!(made, Err(Error::Invalid(_))), "{made:?}");
+        let made = Connection::create_in(main.store(), name(refused), Seeded::new(79)).await;
+        assert!(matches!(made, Err(Error::Invalid(_))), "{made:?}");
+    }
+    let asked = main.store().requests() - before;
+    assert_eq!((asked.puts, asked.gets, asked.lists), (0, 0, 0));
+}
+
+#[tokio::test]
 async fn branches_go_their_own_ways() {
     let main = people(2).await;
     let dev = branch_off(&main, "dev").await;
