@@ -68,6 +68,30 @@ impl Drop for Server {
     }
 }
 
+/// Serves a database for reading and writing; the server, and the address that it prints.
+fn serve(shell: &Shell, database: &str) -> (Server, String) {
+    let mut server = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+        .args([
+            "serve",
+            "--sync",
+            "127.0.0.1:0",
+            "--write",
+            "--db",
+            database,
+        ])
+        .current_dir(shell.dir())
+        .env_remove("DATOMFUSION_SYNC_TOKEN")
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let said = BufReader::new(server.stdout.take().unwrap());
+    let server = Server(server);
+    let url = said.lines().next().unwrap().unwrap();
+    let name = database.split('=').next().unwrap();
+    assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with(&format!("/{name}")));
+    (server, url)
+}
+
 #[test]
 fn a_server_serves_whatever_a_store_is_asked() {
     let shell = Shell::new();
@@ -76,18 +100,7 @@ fn a_server_serves_whatever_a_store_is_asked() {
     shell.file("second.edn", "[{:bin/no 1 :bin/count 11}]");
     shell.ok(&["create", "there"]);
     shell.ok(&["transact", "there", "schema.edn", "first.edn"]);
-    let mut server = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
-        .args(["serve", "--sync", "127.0.0.1:0", "--db", "stock=there"])
-        .arg("--write")
-        .current_dir(shell.dir())
-        .env_remove("DATOMFUSION_SYNC_TOKEN")
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let said = BufReader::new(server.stdout.take().unwrap());
-    let _server = Server(server);
-    let url = said.lines().next().unwrap().unwrap();
-    assert!(url.starts_with("ws://127.0.0.1:") && url.ends_with("/stock"));
+    let (_server, url) = serve(&shell, "stock=there");
 
     shell.ok(&["fetch", &url, "here"]);
     shell.ok(&["transact", &url, "second.edn"]);
@@ -100,4 +113,42 @@ fn a_server_serves_whatever_a_store_is_asked() {
     assert_eq!(counts(&shell, "there"), [[1, 10]]);
 
     datomfusion(&["serve", "--sync", "127.0.0.1:0", "--db", "a=./b@t=1"]).failed(2);
+}
+
+#[test]
+fn what_was_read_elsewhere_is_found_on_the_disk() {
+    let shell = Shell::new();
+    shell.file("schema.edn", SCHEMA);
+    // Counts without a pattern, so that they do not fit in the head.
+    let count = |no: u64| no.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+    let bins = (0..20_000).map(|no| format!("{{:bin/no {no} :bin/count {}}}", count(no)));
+    shell.file(
+        "bins.edn",
+        &format!("[{}]", bins.collect::<Vec<_>>().join(" ")),
+    );
+    shell.ok(&["create", "there"]);
+    shell.ok(&["transact", "there", "schema.edn", "bins.edn"]);
+    let (_server, url) = serve(&shell, "stock=there");
+    // A temporary directory may let others write; the cache makes its own.
+    let cache = shell.dir().join("cache");
+    let figure = |said: &str, before: &str| -> u64 {
+        let found = said
+            .split(before)
+            .nth(1)
+            .unwrap_or_else(|| panic!("{before} in {said}"));
+        found.split_whitespace().next().unwrap().parse().unwrap()
+    };
+    let stats = || {
+        let run = Command::new(env!("CARGO_BIN_EXE_datomfusion"))
+            .args(["stats", &url])
+            .env("DATOMFUSION_CACHE_DIR", &cache)
+            .env_remove("DATOMFUSION_CACHE_BYTES")
+            .output()
+            .unwrap();
+        let said = String::from_utf8(run.stdout).unwrap();
+        (figure(&said, "this took"), figure(&said, "found on disk:"))
+    };
+    let (first, second) = (stats(), stats());
+    assert!(first.0 > 1 && first.1 == 0, "{first:?}");
+    assert!(second.0 == 1 && second.1 > 0, "{second:?}");
 }
