@@ -155,28 +155,30 @@ async fn merge_tail(db: &Db, writer: &mut NodeWriter) -> Result<[Tree; 7]> {
     let history_aevt = history(TreeName::HistoryAevt, superseded.clone());
     let history_aevt = edit(db, writer, TreeName::HistoryAevt, history_aevt).await?;
 
-    let moved = moved_in_avet(&db.0.schema, &db.0.checkpoint_schema);
+    // Filled in from what is there already and what this tail adds: nothing that is being written can be read yet.
     let mut avet = changes(tail.deltas(Index::Avet));
-    superseded.retain(|datom| lies_in_avet(datom.a, &db.0.schema, &db.0.checkpoint_schema));
-    let mut history_avet = history(TreeName::HistoryAvet, superseded);
-    for (a, gained) in moved {
-        for (changes, from, to) in [
-            (&mut avet, &aevt.tree, TreeName::Avet),
-            (&mut history_avet, &history_aevt.tree, TreeName::HistoryAvet),
-        ] {
-            let source = if gained { from } else { old.tree(to) };
-            let wrap = if gained {
-                Change::Insert
-            } else {
-                Change::Delete
-            };
-            let range = Range::prefix(Components::all().a(a));
-            let mut slices = tree_slices(db, source, range);
+    let mut moved_history = Vec::new();
+    for (a, gained) in moved_in_avet(&db.0.schema, &db.0.checkpoint_schema) {
+        let all = || Range::prefix(Components::all().a(a));
+        let of = |name| tree_slices(db, old.tree(name), all());
+        let (wrap, now, before): (fn(Datom) -> Change, _, _) = if gained {
+            let own = superseded.iter().filter(|datom| datom.a == a);
+            moved_history.extend(own.cloned().map(Change::Insert));
+            let now = db.scan(Index::Aevt, all());
+            (Change::Insert, now, of(TreeName::HistoryAevt))
+        } else {
+            let (now, before) = (of(TreeName::Avet), of(TreeName::HistoryAvet));
+            (Change::Delete, now, before)
+        };
+        for (changes, mut slices) in [(&mut avet, now), (&mut moved_history, before)] {
             while let Some(slice) = slices.try_next().await? {
                 changes.extend(slice.rows.clone().map(|row| wrap(slice.leaf.datom(row))));
             }
         }
     }
+    superseded.retain(|datom| lies_in_avet(datom.a, &db.0.schema, &db.0.checkpoint_schema));
+    let mut history_avet = history(TreeName::HistoryAvet, superseded);
+    history_avet.extend(moved_history);
     let avet = edit(db, writer, TreeName::Avet, sorted(TreeName::Avet, avet)).await?;
     let history_avet = sorted(TreeName::HistoryAvet, history_avet);
     let history_avet = edit(db, writer, TreeName::HistoryAvet, history_avet).await?;

@@ -1,6 +1,6 @@
 //! Writes nodes into packs, and the bodies of their large values before them.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use super::Node;
@@ -15,8 +15,12 @@ use crate::value::Large;
 
 /// Collects nodes into packs and puts each pack when it is full.
 ///
-/// What was written can be loaded at once, from the cache; it is durable once [`NodeWriter::finish`]
-/// returns. If that never happens, packs remain that nothing points to.
+/// What was written is durable, and can be loaded, once [`NodeWriter::finish`] returns; most of it is in the cache
+/// then. If that never happens, packs remain that nothing points to.
+///
+/// **Invariant.** A node in the cache leads to packs that are in the store. Whoever writes the same node a second time
+/// puts it elsewhere; so a node that was cached before its pack was put, and whose writer gave up, would send all who
+/// look it up by its hash to a pack that never came to be.
 pub struct NodeWriter {
     loader: Arc<Loader>,
     new_pack: Box<dyn FnMut() -> PackId + Send>,
@@ -24,8 +28,15 @@ pub struct NodeWriter {
     open: Option<PackWriter>,
     /// The bodies that this writer has written.
     bodies: HashMap<NodeId, Location>,
+    /// Nodes for the cache, once all that they lead to has been put.
+    unput: VecDeque<(NodeId, Arc<Node>)>,
+    unput_bytes: usize,
     written: Written,
 }
+
+/// Nodes that wait for their pack to be put, in bytes of memory. Beyond it the oldest are not cached: they are leaves,
+/// mostly, of an import.
+const UNPUT_BYTES: usize = 32 << 20;
 
 /// What a [`NodeWriter`] has written.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -52,6 +63,8 @@ impl NodeWriter {
             pack_bytes: Self::PACK_BYTES,
             open: None,
             bodies: HashMap::new(),
+            unput: VecDeque::new(),
+            unput_bytes: 0,
             written: Written::default(),
         }
     }
@@ -69,12 +82,24 @@ impl NodeWriter {
             node => node,
         };
         let encoded = encode(&node);
+        let level = node.level();
+        self.keep(encoded.id, node);
         let location = self
-            .append(encoded.kind, node.level(), encoded.id, &encoded.frame)
+            .append(encoded.kind, level, encoded.id, &encoded.frame)
             .await?;
         self.written.nodes += 1;
-        self.loader.insert(encoded.id, Arc::new(node));
         Ok((encoded.id, location))
+    }
+
+    /// Keeps a node for the cache.
+    fn keep(&mut self, id: NodeId, node: Node) {
+        self.unput_bytes += node.memory_bytes();
+        self.unput.push_back((id, Arc::new(node)));
+        while self.unput_bytes > UNPUT_BYTES
+            && let Some((_, oldest)) = self.unput.pop_front()
+        {
+            self.unput_bytes -= oldest.memory_bytes();
+        }
     }
 
     /// This writer, putting a pack once it is so long, in bytes.
@@ -176,7 +201,13 @@ impl NodeWriter {
         let (id, body) = (open.id(), open.finish());
         self.written.bytes += body.len() as u64;
         self.written.packs.push(id);
-        self.loader.store().put_pack(id, body).await
+        self.loader.store().put_pack(id, body).await?;
+        // What they lead to lies in this pack or in one that was put before.
+        for (id, node) in self.unput.drain(..) {
+            self.loader.insert(id, node);
+        }
+        self.unput_bytes = 0;
+        Ok(())
     }
 }
 
@@ -222,7 +253,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_written_is_loaded_from_the_cache_and_from_the_store() {
+    async fn what_is_put_is_loaded_from_the_cache_and_from_the_store() {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
@@ -237,12 +268,11 @@ mod tests {
         let inner =
             Node::Inner(crate::node::Inner::try_new(TreeName::Eavt.order(), 1, [child]).unwrap());
         let (root, root_location) = writer.write(inner.clone()).await.unwrap();
-        assert_eq!(loaded(&loader.load(id, location).await.unwrap()), &rows);
-        assert_eq!(store.requests().gets, 0);
-
         let written = writer.finish().await.unwrap();
         assert_eq!((written.nodes, written.packs.len()), (2, 1));
         assert_eq!(store.requests().puts, 1);
+        assert_eq!(loaded(&loader.load(id, location).await.unwrap()), &rows);
+        assert_eq!(store.requests().gets, 0);
 
         let cold = Loader::new(store.clone());
         let nodes = cold
@@ -255,6 +285,30 @@ mod tests {
         cold.load(id, location).await.unwrap();
         assert_eq!(store.requests().gets, 1);
         assert_eq!((cold.loads().nodes, cold.loads().hits), (2, 1));
+    }
+
+    #[tokio::test]
+    async fn a_writer_that_gives_up_leaves_nothing_in_the_cache() {
+        let store = Store::memory();
+        let loader = Arc::new(Loader::new(store.clone()));
+        let body = Value::string("long ".repeat(1000));
+        let rows = Node::Leaf(leaf([body]));
+        let mut given_up = new_writer(&loader);
+        given_up.write(rows.clone()).await.unwrap();
+        drop(given_up);
+
+        // Somebody else writes the same, and it is read through the loader of the first.
+        let other = Arc::new(Loader::new(store.clone()));
+        let mut writer = NodeWriter::new(Arc::clone(&other), Box::new(|| PackId([99; 16])));
+        let (id, location) = writer.write(rows).await.unwrap();
+        writer.finish().await.unwrap();
+        let node = loader.load(id, location).await.unwrap();
+        let places = loaded(&node)
+            .larges()
+            .into_iter()
+            .map(|l| l.location.unwrap().pack);
+        assert_eq!(places.collect::<Vec<_>>(), [PackId([99; 16])]);
+        loader.resolve(loaded(&node), 0..1).await.unwrap();
     }
 
     #[tokio::test]

@@ -449,10 +449,15 @@ fn put(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let written = { file }
         .write_all(bytes)
         .and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
+    match written {
+        // Somebody cleared the directory meanwhile.
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(()),
+        Err(error) => {
+            let _ = fs::remove_file(&temporary);
+            Err(error)
+        }
+        Ok(()) => Ok(()),
     }
-    written
 }
 
 fn now() -> SystemTime {

@@ -32,7 +32,7 @@ struct Nodes {
     store: Store,
     loader: Arc<Loader>,
     writer: NodeWriter,
-    packs: u8,
+    packs: u64,
 }
 
 impl Nodes {
@@ -61,22 +61,25 @@ impl Nodes {
 
     fn build(&mut self, name: TreeName, datoms: &[Datom]) -> Tree {
         let mut builder = Builder::with_limits(&mut self.writer, name, small(name));
-        block_on(async {
+        let tree = block_on(async {
             builder.push_all(datoms.iter().cloned()).await.unwrap();
             builder.finish().await.unwrap()
-        })
+        });
+        self.settle();
+        tree
     }
 
     fn edit(&mut self, tree: &Tree, changes: &[Change]) -> Edited {
         let limits = small(tree.name);
-        block_on(edit::edit_within(
+        let edited = block_on(edit::edit_within(
             &self.loader,
             &mut self.writer,
             tree,
             changes,
             limits,
-        ))
-        .unwrap()
+        ));
+        self.settle();
+        edited.unwrap()
     }
 
     fn verify(&self, tree: &Tree) -> Report {
@@ -111,7 +114,7 @@ impl Nodes {
 }
 
 /// A writer of packs that no other `number` has.
-fn writer(loader: &Arc<Loader>, number: u8) -> NodeWriter {
+fn writer(loader: &Arc<Loader>, number: u64) -> NodeWriter {
     let mut packs = u128::from(number) << 64;
     let new_pack = move || {
         packs += 1;
@@ -446,7 +449,7 @@ fn nodes_read<T>(nodes: &Nodes, read: impl AsyncFnOnce(&Loader) -> T) -> (T, usi
 /// Edits with a cold cache; counts the nodes read and those written.
 fn edit_cold(nodes: &Nodes, tree: &Tree, changes: &[Change]) -> (Edited, usize, usize) {
     let loader = nodes.cold();
-    let mut writer = writer(&loader, 200);
+    let mut writer = writer(&loader, u64::MAX);
     let limits = small(tree.name);
     let edited = block_on(edit::edit_within(
         &loader,
@@ -472,7 +475,6 @@ fn a_look_up_reads_one_path() {
         let mut nodes = Nodes::new();
         let datoms = many(name);
         let tree = nodes.build(name, &datoms);
-        nodes.settle();
         let path = usize::from(tree.root.unwrap().level) + 1;
         assert!(path > 5, "{name}: {path}");
         for datom in datoms.iter().step_by(997) {
@@ -498,7 +500,6 @@ fn a_look_up_reads_one_path() {
 fn counting_a_split_range_of_values_reads_no_leaf() {
     let mut nodes = Nodes::new();
     let tree = nodes.build(TreeName::Avet, &many(TreeName::Avet));
-    nodes.settle();
     let (ranges, read) = nodes_read(&nodes, async |l| {
         split(l, &tree, &Range::all(), 8).await.unwrap()
     });
@@ -526,7 +527,6 @@ fn a_small_edit_reads_and_writes_little_more_than_its_paths() {
         let mut nodes = Nodes::new();
         let datoms = many(name);
         let tree = nodes.build(name, &datoms);
-        nodes.settle();
         let path = usize::from(tree.root.unwrap().level) + 1;
         let (mut most, mut total, mut edits) = (0, 0, 0);
         for datom in datoms.iter().step_by(397) {
@@ -554,7 +554,6 @@ fn appending_reads_the_right_edge_only() {
     let datoms = many(TreeName::Log);
     let (head, tail) = datoms.split_at(15_000);
     let tree = nodes.build(TreeName::Log, head);
-    nodes.settle();
     let changes: Vec<Change> = tail.iter().cloned().map(Change::Insert).collect();
     let (edited, read, _) = edit_cold(&nodes, &tree, &changes);
     assert_eq!(read, usize::from(tree.root.unwrap().level) + 1);
@@ -575,7 +574,6 @@ fn a_difference_costs_what_changed() {
             .collect();
         assert_eq!(delete.len(), 10);
         let right = nodes.edit(&left, &delete).tree;
-        nodes.settle();
         let path = usize::from(left.root.unwrap().level) + 1;
         let (differences, read) = nodes_read(&nodes, async |l| {
             diff((l, l), &left, &right)

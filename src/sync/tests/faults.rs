@@ -101,6 +101,12 @@ impl Stage {
         }
     }
 
+    /// Every request to both storages.
+    fn journal(&self) -> Vec<String> {
+        let journals = [&self.from, &self.to].map(|at| at.journal().lines());
+        journals.concat()
+    }
+
     fn tick(&self) -> u64 {
         self.ticks.set(self.ticks.get() + 1);
         self.ticks.get()
@@ -502,6 +508,15 @@ impl Stage {
     }
 }
 
+/// A seed that fails shows every request.
+impl Drop for Stage {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("{}", self.journal().join("\n"));
+        }
+    }
+}
+
 /// The facts that a log leads to, the slow and obvious way.
 fn current<'a>(log: impl Iterator<Item = &'a Datom>) -> Vec<Datom> {
     let mut facts: Vec<Datom> = Vec::new();
@@ -562,8 +577,7 @@ fn run(seed: u64) -> (Tally, Vec<String>) {
             *tally.entry(format!("request: {fate}")).or_default() += times;
         }
     }
-    let journals = [&stage.from, &stage.to].map(|at| at.journal().lines());
-    (tally, journals.concat())
+    (tally, stage.journal())
 }
 
 fn number(variable: &str, otherwise: u64) -> u64 {

@@ -34,7 +34,6 @@ proptest! {
     ) {
         let mut nodes = Nodes::new();
         let tree = nodes.build(name, &datoms);
-        nodes.settle();
         let plain = |slices: Vec<LeafSlice>| -> Vec<(Vec<i64>, ops::Range<usize>)> {
             slices.into_iter().map(|slice| (slice.leaf.e().to_vec(), slice.rows)).collect()
         };
@@ -57,7 +56,6 @@ fn a_scan_that_is_dropped_early_has_read_little_more_than_it_gave() {
         for direction in [Direction::Forward, Direction::Backward] {
             let mut nodes = Nodes::new();
             let tree = nodes.build(name, &many(name));
-            nodes.settle();
             let loader = nodes.cold();
             let mut scan = Scan::new(&tree, Range::all(), direction);
             let path = u64::from(tree.root.unwrap().level) + 1;

@@ -22,6 +22,7 @@ fn by_hand(nodes: &mut Nodes, leaves: &[&[Datom]], spoil: impl Fn(usize, &mut Ch
     let inner = Inner::try_new(name.order(), 1, children).unwrap();
     let count = inner.count();
     let (id, location) = block_on(nodes.writer.write(Node::Inner(inner))).unwrap();
+    nodes.settle();
     Tree {
         name,
         root: Some(Root {
@@ -157,7 +158,6 @@ fn a_cycle_ends() {
             child.location = root.location;
         }
     });
-    nodes.settle();
     for tree in [named, placed] {
         let loader = nodes.cold();
         let all = scan(&loader, &tree, Range::all(), Direction::Forward);
