@@ -444,26 +444,26 @@ impl Run<'_> {
             || Arc::new(Loader::new(to.clone())),
             |base| Arc::clone(base.loader()),
         );
-        let bytes = encoded(&loader, &mut head, &self.follower.environment).await?;
-        let Some(version) = self.follower.swap(target, bytes, commit).await? else {
-            return Ok(false);
-        };
-        let stands = match &target.neighbour {
-            Some(neighbour) => self.follower.stands(neighbour).await.unwrap_or(false),
-            // Every collection swaps the head that this one has replaced.
-            None if target.version.is_some() => true,
-            // No head has fenced its packs until now.
-            None => head.lies_there(&Loader::new(to.clone())).await.is_ok(),
-        };
-        if !stands {
-            // What the new branch leads to may have gone meanwhile, or cannot be seen to be there. Nobody may rely
-            // on it.
+        if target.neighbour.is_some() || target.version.is_none() {
+            // No head has fenced what this one leads to until now: it may have gone meanwhile. So it is a tombstone
+            // until that is seen to be there. A branch that nobody vouches for was never alive, and none has to be
+            // deleted by a request that may be carried out late.
             head.deleted = Some(self.follower.environment.now());
+            let bytes = encoded(&loader, &mut head, &self.follower.environment).await?;
+            target.version = self.follower.swap(target, bytes, commit).await?;
+            let stands = target.version.is_some()
+                && match &target.neighbour {
+                    Some(neighbour) => self.follower.stands(neighbour).await.unwrap_or(false),
+                    None => head.lies_there(&Loader::new(to.clone())).await.is_ok(),
+                };
+            if !stands {
+                return Ok(false);
+            }
+            head.deleted = None;
             head.generation += 1;
-            let emptied = head.emptied().encode();
-            let emptied = emptied.ok_or_else(|| Error::invalid("an empty head does not fit"))?;
-            target.version = Some(version);
-            self.follower.swap(target, emptied, commit).await?;
+        }
+        let bytes = encoded(&loader, &mut head, &self.follower.environment).await?;
+        if self.follower.swap(target, bytes, commit).await?.is_none() {
             return Ok(false);
         }
         for note in notes {

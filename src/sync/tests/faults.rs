@@ -456,7 +456,7 @@ impl Stage {
                 let before = logs.insert(branch.clone(), log.clone());
                 assert!(before.is_none_or(|before| before == log), "branch {branch}");
             }
-            // What was copied is a part of it. A first copy that could not see that it was whole has deleted it.
+            // What was copied is a part of it. A first copy that could not see that it was whole has left a tombstone.
             if let Some((body, _)) = to.head(&main()).await.unwrap() {
                 let head = Head::decode(&body, "the copy").unwrap();
                 if head.deleted.is_some() {
