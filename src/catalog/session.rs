@@ -31,10 +31,15 @@ use super::volatile::physical_rules;
 use crate::provider::learn;
 use crate::query::Answers;
 
+/// Keys of a join's build side that may become look-ups on the other side. Each costs 0.4 µs to hand over, whether it
+/// is looked up or not: with 1000 of them a join with 20,000 rows took 0.65 ms instead of 0.28 ms.
+const PROBES_MAX: usize = 512;
+
 /// The settings that differ from DataFusion's.
 ///
 /// `information_schema` is there, and the dialect is that of `PostgreSQL`. Text stays in string views, as
-/// tables hand it out.
+/// tables hand it out. The keys of a join's build side are handed to the scan of the other side one by one up to
+/// [`PROBES_MAX`], because a scan can look them up; DataFusion's 150 suit files, which can only be skipped.
 pub(crate) fn session_config(optimizations: &Optimizations) -> SessionConfig {
     let mut config = SessionConfig::new()
         .with_information_schema(true)
@@ -43,6 +48,9 @@ pub(crate) fn session_config(optimizations: &Optimizations) -> SessionConfig {
     options.sql_parser.dialect = datafusion::config::Dialect::PostgreSQL;
     options.sql_parser.map_string_types_to_utf8view = true;
     options.execution.parquet.schema_force_view_types = true;
+    options
+        .optimizer
+        .hash_join_inlist_pushdown_max_distinct_values = PROBES_MAX;
     config
 }
 

@@ -15,6 +15,8 @@
 //!
 //! **Invariant.** Ranges never leave out a row for which the filter is true.
 
+pub(super) mod physical;
+
 use std::cmp::Ordering;
 
 use datafusion::common::ScalarValue;

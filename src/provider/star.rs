@@ -17,12 +17,14 @@
 
 mod reader;
 pub(super) mod run;
+mod run_time;
 
 use std::fmt;
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
 use arrow_schema::{DataType, SchemaRef};
+use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{ColumnStatistics, Statistics, stats::Precision};
 use datafusion::error::Result;
@@ -32,6 +34,9 @@ use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr, PhysicalSor
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ExecutionPlan, PlanProperties, ReplaceChildrenOptions,
 };
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
 use datafusion::physical_plan::metrics::{ExecutionPlanMetricsSet, MetricsSet};
 use datafusion::physical_plan::statistics::StatisticsArgs;
 use datafusion::physical_plan::{DisplayAs, DisplayFormatType, Partitioning};
@@ -39,6 +44,7 @@ use futures::stream::{self, BoxStream, StreamExt};
 
 use self::reader::Reader;
 use self::run::Span;
+use self::run_time::RunTime;
 use super::measured::Measured;
 use crate::db::Db;
 use crate::index::Range;
@@ -62,6 +68,12 @@ pub(super) struct StarSpec {
     pub(super) members: Arc<[i64]>,
     /// Applied in this order.
     pub(super) predicates: Vec<Predicate>,
+    /// Filters that become known while the plan runs, and only spare reading.
+    pub(super) run_time: Vec<Predicate>,
+    /// Rows that the driver goes through, before filters, if that is known.
+    pub(super) driven: Option<u64>,
+    /// One look-up costs about as much as scanning so many rows.
+    pub(super) lookup_rows: u64,
     /// The slots of the result.
     pub(super) projection: Vec<usize>,
     /// The schema of the result.
@@ -178,6 +190,17 @@ impl DisplayAs for StarScanExec {
             }
             write!(f, "]")?;
         }
+        if !spec.run_time.is_empty() {
+            write!(f, ", run_time=[")?;
+            let columns = spec
+                .run_time
+                .iter()
+                .flat_map(|filter| filter.schema.fields());
+            for (at, column) in columns.enumerate() {
+                write!(f, "{}{}", if at == 0 { "" } else { ", " }, column.name())?;
+            }
+            write!(f, "]")?;
+        }
         if let Some(fetch) = spec.fetch {
             write!(f, ", fetch={fetch}")?;
         }
@@ -220,7 +243,7 @@ impl ExecutionPlan for StarScanExec {
         &self,
         f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
     ) -> Result<TreeNodeRecursion> {
-        for predicate in &self.spec.predicates {
+        for predicate in self.spec.predicates.iter().chain(&self.spec.run_time) {
             if f(&predicate.expr)? == TreeNodeRecursion::Stop {
                 return Ok(TreeNodeRecursion::Stop);
             }
@@ -228,11 +251,45 @@ impl ExecutionPlan for StarScanExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
+    /// Forgets run-time filters, too: an operator that is reset makes new ones, which nobody pushes down again,
+    /// and the old ones speak of what it read before.
     fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
-        Ok(Arc::new(Self {
+        let mut fresh = Self {
             metrics: ExecutionPlanMetricsSet::new(),
             ..Self::clone(&self)
-        }))
+        };
+        if !fresh.spec.run_time.is_empty() {
+            Arc::make_mut(&mut fresh.spec).run_time.clear();
+        }
+        Ok(Arc::new(fresh))
+    }
+
+    /// Takes in run-time filters; what the plan says by itself has been pushed down when it was logical.
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        offered: ChildPushdownResult,
+        _: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let mut run_time = self.spec.run_time.clone();
+        let taken = offered.parent_filters.iter().map(|offer| {
+            let filter = matches!(phase, FilterPushdownPhase::Post)
+                .then(|| self.spec.run_time_filter(&offer.filter))
+                .flatten();
+            let answer = filter.as_ref().map_or(PushedDown::No, |_| PushedDown::Yes);
+            run_time.extend(filter);
+            answer
+        });
+        let answers = FilterPushdownPropagation::with_parent_pushdown_result(taken.collect());
+        Ok(if run_time.len() == self.spec.run_time.len() {
+            answers
+        } else {
+            answers.with_updated_node(Arc::new(Self::new(StarSpec {
+                run_time,
+                rows: self.spec.rows.to_inexact(),
+                ..StarSpec::clone(&self.spec)
+            })))
+        })
     }
 
     fn statistics_from_inputs(
@@ -266,9 +323,11 @@ impl ExecutionPlan for StarScanExec {
         false
     }
 
+    /// Rows are counted before whoever made a run-time filter sees them, so there can be none beside a limit.
     fn with_fetch(&self, limit: Option<usize>) -> Option<Arc<dyn ExecutionPlan>> {
         Some(Arc::new(Self::new(StarSpec {
             fetch: limit,
+            run_time: Vec::new(),
             ..StarSpec::clone(&self.spec)
         })))
     }
@@ -298,7 +357,8 @@ impl ExecutionPlan for StarScanExec {
         let batches = if let Some(rows) = known {
             counted(spec, rows.min(spec.fetch.unwrap_or(rows)), batch_rows)
         } else {
-            let reader = Reader::new(spec, spec.spans[partition], batch_rows);
+            let run_time = RunTime::new(spec, &self.metrics, partition);
+            let reader = Reader::new(spec, spec.spans[partition], batch_rows, run_time);
             stream::try_unfold(reader, |mut reader| async move {
                 Ok(reader.next().await?.map(|batch| (batch, reader)))
             })

@@ -2,8 +2,10 @@
 
 mod differential;
 mod expected;
+mod joins;
 mod plans;
 mod requests;
+mod run_time;
 
 use std::sync::Arc;
 

@@ -50,7 +50,7 @@ pub(super) fn weight(attribute: &Attribute) -> usize {
 }
 
 /// The datoms of an attribute with these values, in AVET.
-pub(super) fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
+pub(in super::super) fn avet_ranges(attribute: &Attribute, ranges: &Ranges) -> Vec<Range> {
     let of = |value: &Value| Components::all().a(attribute.id).v(value.clone());
     let open = || {
         Some(Edge {

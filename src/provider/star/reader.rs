@@ -8,6 +8,8 @@
 //! Columns are read when a filter or the result asks for them. Where no row of a block is left, the runs of
 //! the columns behind are not read at all, and look their place up again if they fell far behind.
 
+mod narrow;
+
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::task::Poll;
@@ -21,6 +23,7 @@ use futures::future::try_join_all;
 use futures::stream::{self, StreamExt, TryStreamExt};
 
 use super::run::{Aligned, Run, Span};
+use super::run_time::RunTime;
 use super::{Driver, Predicate, StarSpec};
 use crate::datom::Entid;
 use crate::db::Db;
@@ -44,7 +47,12 @@ pub(super) struct Reader {
     spec: Arc<StarSpec>,
     runs: Vec<Run>,
     span: Span,
+    /// Spans behind `span`, where run-time filters leave gaps.
+    behind: VecDeque<Span>,
     rows: Rows,
+    run_time: RunTime,
+    /// The attributes of which an entity that is looked up must have one to be a row, ascending.
+    members: Arc<[i64]>,
     /// The last entity that has been a row.
     last: Option<i64>,
     started: bool,
@@ -85,7 +93,12 @@ struct Block {
 }
 
 impl Reader {
-    pub(super) fn new(spec: &Arc<StarSpec>, span: Span, batch_rows: usize) -> Self {
+    pub(super) fn new(
+        spec: &Arc<StarSpec>,
+        span: Span,
+        batch_rows: usize,
+        run_time: RunTime,
+    ) -> Self {
         let db = &spec.db;
         let (rows, given) = match &spec.driver {
             Driver::Run(run) => (Rows::Run(*run), false),
@@ -119,7 +132,10 @@ impl Reader {
             output: BatchCoalescer::new(Arc::clone(&spec.schema), batch_rows)
                 .with_biggest_coalesce_batch_size(Some(bypass)),
             span,
+            behind: VecDeque::new(),
             rows,
+            run_time,
+            members: Arc::clone(&spec.members),
             last: None,
             started: false,
             counted: VecDeque::new(),
@@ -156,15 +172,30 @@ impl Reader {
         }
     }
 
-    /// The next entities.
+    /// The next entities, of this span or those behind.
     async fn block(&mut self) -> Result<Option<Block>> {
+        loop {
+            self.narrow().await?;
+            let block = self.block_of_span().await?;
+            if block.is_none()
+                && let Some(span) = self.behind.pop_front()
+            {
+                self.enter(span);
+                continue;
+            }
+            return Ok(block);
+        }
+    }
+
+    /// The next entities of this span.
+    async fn block_of_span(&mut self) -> Result<Option<Block>> {
         if !self.started {
             self.started = true;
             self.start().await?;
         }
         // Without filters, no more rows are needed than are wanted.
         let most = match self.spec.predicates[..] {
-            [] => self.batch_rows.min(self.wanted),
+            [] if self.run_time.is_empty() => self.batch_rows.min(self.wanted),
             _ => self.batch_rows,
         };
         let slots = self.runs.len() + 1;
@@ -234,7 +265,8 @@ impl Reader {
                 }
             }
         }
-        self.last = block.entities.last().copied();
+        self.last = block.entities.last().copied().or(self.last);
+        self.run_time.pass(block.entities.len());
         Ok((!block.entities.is_empty()).then_some(block))
     }
 
@@ -244,10 +276,12 @@ impl Reader {
         if !matches!(self.rows, Rows::Run(_) | Rows::Union) {
             return Ok(());
         }
-        let first = |run: &usize| match (&spec.predicates[..], &spec.driver) {
+        let filters = self.run_time.worthwhile().map(|(_, filter)| filter);
+        let filter = filters.chain(&spec.predicates).next();
+        let first = |run: &usize| match (filter, &spec.driver) {
             (_, Driver::Run(driver)) if driver == run => true,
-            ([], _) => true,
-            ([predicate, ..], _) => predicate.slots.contains(&(run + 1)),
+            (None, _) => true,
+            (Some(filter), _) => filter.slots.contains(&(run + 1)),
         };
         let runs = self
             .runs
@@ -322,7 +356,7 @@ impl Reader {
                         .iter()
                         .take_while(|&&other| other == a)
                         .count();
-                    member |= self.spec.members.binary_search(&a).is_ok();
+                    member |= self.members.binary_search(&a).is_ok();
                     if let Some(run) = self.runs.iter().position(|run| run.attribute().id.0 == a) {
                         facts[run].push_run(leaf, row..row + len);
                     }
@@ -342,14 +376,22 @@ impl Reader {
     /// Filters a block, reads the columns of what is left, and passes it on.
     async fn fill(&mut self, mut block: Block) -> Result<()> {
         let spec = Arc::clone(&self.spec);
+        let run_time = self.run_time.worthwhile();
+        let run_time: Vec<_> = run_time.map(|(at, filter)| (at, filter.clone())).collect();
+        for (at, filter) in &run_time {
+            let rows = block.rows();
+            let kept = self.evaluate(filter, &mut block).await?;
+            let left = if kept { block.rows() } else { 0 };
+            self.run_time.judge(*at, rows, left);
+            if !kept {
+                self.skip(&block);
+                return Ok(());
+            }
+        }
         for predicate in &spec.predicates {
             let kept = self.evaluate(predicate, &mut block).await?;
             if !kept {
-                let rows = block.entities.len();
-                let behind = self.runs.iter_mut().zip(&block.aligned[1..]);
-                behind
-                    .filter(|(_, aligned)| aligned.is_none())
-                    .for_each(|(run, _)| run.skip(rows));
+                self.skip(&block);
                 return Ok(());
             }
         }
@@ -386,6 +428,15 @@ impl Reader {
             _ => self.output.push_batch(batch.slice(0, rows))?,
         }
         Ok(())
+    }
+
+    /// Tells the runs that were not read for a block that nothing of it is left.
+    fn skip(&mut self, block: &Block) {
+        let rows = block.entities.len();
+        let behind = self.runs.iter_mut().zip(&block.aligned[1..]);
+        behind
+            .filter(|(_, aligned)| aligned.is_none())
+            .for_each(|(run, _)| run.skip(rows));
     }
 
     /// Applies a filter to what is left of a block; whether anything is.

@@ -123,6 +123,23 @@ impl Run {
         )
     }
 
+    /// The facts about some entities, each looked up, `ahead` at once. The entities ascend.
+    pub(super) fn points(
+        db: &Db,
+        attribute: &Arc<Attribute>,
+        entities: Vec<i64>,
+        ahead: usize,
+    ) -> Self {
+        let (from, of) = (db.clone(), Arc::clone(attribute));
+        let found = stream::iter(entities).map(move |e| {
+            let facts = from.scan(Index::Aevt, Span { first: e, last: e }.of(&of));
+            facts.try_collect::<Vec<_>>()
+        });
+        let slices = found.buffered(ahead);
+        let slices = slices.map_ok(|slices| stream::iter(slices.into_iter().map(Ok)));
+        Self::over(db, attribute, Span::ALL, slices.try_flatten().boxed())
+    }
+
     /// Nothing yet; [`Run::give`] hands facts in.
     pub(super) fn empty(db: &Db, attribute: &Arc<Attribute>) -> Self {
         Self::over(db, attribute, Span::NONE, stream::empty().boxed())

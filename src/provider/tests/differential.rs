@@ -281,7 +281,12 @@ fn expected(db: &Db, name: &str, entities: &Entities, schema: &SchemaRef) -> Rec
 }
 
 /// Makes a database of random attributes with random coverage.
-async fn populate(random: &mut Random, connection: &Connection, rounds: usize, entities: usize) {
+pub(super) async fn populate(
+    random: &mut Random,
+    connection: &Connection,
+    rounds: usize,
+    entities: usize,
+) {
     let mut chosen: Vec<(&str, &str, usize)> = Vec::new();
     let mut schema = String::new();
     for (name, value_type, more) in ATTRIBUTES {
