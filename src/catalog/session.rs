@@ -20,6 +20,16 @@ use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
+use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
+use datafusion::physical_optimizer::join_selection::JoinSelection;
+use datafusion::physical_optimizer::limit_pushdown::LimitPushdown;
+use datafusion::physical_optimizer::limited_distinct_aggregation::LimitedDistinctAggregation;
+use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
+use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion_datalog::DatalogQueryPlanner;
 
@@ -29,7 +39,7 @@ use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
 use super::volatile::physical_rules;
 use crate::provider::learn;
-use crate::query::Answers;
+use crate::query::{Answers, Plans};
 
 /// The settings that differ from DataFusion's.
 ///
@@ -90,6 +100,10 @@ pub(crate) struct DatalogSession {
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
     pub(crate) answers: Answers,
+    pub(crate) plans: Plans,
+    /// How often a physical plan was made.
+    #[cfg(test)]
+    pub(crate) planned: std::sync::atomic::AtomicUsize,
 }
 
 /// What a plan is made and run in.
@@ -110,6 +124,9 @@ impl DatalogSession {
             many: Planning::new(session_config(), &runtime),
             sum: Arc::clone(CheckedArithmetic::default().sum()),
             answers: Answers::default(),
+            plans: Plans::default(),
+            #[cfg(test)]
+            planned: std::sync::atomic::AtomicUsize::default(),
         }
     }
 
@@ -124,14 +141,19 @@ impl DatalogSession {
 }
 
 impl Planning {
-    fn new(config: SessionConfig, runtime: &Arc<RuntimeEnv>) -> Self {
+    fn new(mut config: SessionConfig, runtime: &Arc<RuntimeEnv>) -> Self {
+        // No scan of such a plan takes one up, and copies of a plan would share it.
+        let options = &mut config.options_mut().optimizer;
+        options.enable_dynamic_filter_pushdown = false;
+        options.enable_join_dynamic_filter_pushdown = false;
+        options.enable_topk_dynamic_filter_pushdown = false;
+        options.enable_aggregate_dynamic_filter_pushdown = false;
         let state = SessionStateBuilder::new()
             .with_config(config)
             .with_runtime_env(Arc::clone(runtime))
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(datalog_rules())
-            .with_physical_optimizer_rules(physical_rules())
-            .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
+            .with_physical_optimizer_rules(datalog_physical_rules())
             .with_query_planner(Arc::new(DatalogQueryPlanner))
             .build();
         Self {
@@ -156,6 +178,24 @@ fn datalog_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownFilter::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// DataFusion's physical rules, in its order, less those for what these plans never have: an order that is required,
+/// windows, scans that take up filters (logical rules have pushed what can be pushed), buffers. What each would cost
+/// is in `benches/README.md`.
+fn datalog_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(AggregateStatistics::new()),
+        Arc::new(JoinSelection::new()),
+        Arc::new(LimitedDistinctAggregation::new()),
+        Arc::new(EnsureRequirements::new()),
+        Arc::new(CombinePartialFinalAggregate::new()),
+        Arc::new(LimitPushdown::new()),
+        Arc::new(ProjectionPushdown::new()),
+        Arc::new(EnsureCooperative::new()),
+        Arc::new(SanityCheckPlan::new()),
+        Arc::new(CooperativeJoins),
     ]
 }
 
