@@ -616,7 +616,7 @@ async fn run_query(
 async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {
     let query = Arc::new(Query::parse(query)?);
     let stages = Stages::of(session, &query, inputs, 0).await?;
-    let state = &stages.planning().state;
+    let state = &stages.planning.state;
     let Stages { bound, lowered, .. } = &stages;
     let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
     let physical = state

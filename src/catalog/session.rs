@@ -95,15 +95,12 @@ fn sql_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// only those rules that find something to do in such plans. Made once a federation, used by any number of queries at once.
 #[derive(Debug)]
 pub(crate) struct DatalogSession {
-    one: Planning,
-    many: Planning,
+    one: Arc<Planning>,
+    many: Arc<Planning>,
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
     pub(crate) answers: Answers,
     pub(crate) plans: Plans,
-    /// How often a physical plan was made.
-    #[cfg(test)]
-    pub(crate) planned: std::sync::atomic::AtomicUsize,
 }
 
 /// What a plan is made and run in.
@@ -111,6 +108,9 @@ pub(crate) struct DatalogSession {
 pub(crate) struct Planning {
     pub(crate) state: SessionState,
     pub(crate) task: Arc<TaskContext>,
+    /// How often a physical plan was made.
+    #[cfg(test)]
+    pub(crate) planned: std::sync::atomic::AtomicUsize,
 }
 
 /// Facts up to which a query is not divided among processors. Chosen, not measured: such queries took about a
@@ -120,18 +120,16 @@ const UNDIVIDED_FACTS: u64 = 1 << 18;
 impl DatalogSession {
     pub(crate) fn new(runtime: Arc<RuntimeEnv>) -> Self {
         Self {
-            one: Planning::new(session_config().with_target_partitions(1), &runtime),
-            many: Planning::new(session_config(), &runtime),
+            one: Planning::new(session_config().with_target_partitions(1), &runtime).into(),
+            many: Planning::new(session_config(), &runtime).into(),
             sum: Arc::clone(CheckedArithmetic::default().sum()),
             answers: Answers::default(),
             plans: Plans::default(),
-            #[cfg(test)]
-            planned: std::sync::atomic::AtomicUsize::default(),
         }
     }
 
     /// For a query that reads so many facts.
-    pub(crate) fn planning(&self, facts: u64) -> &Planning {
+    pub(crate) fn planning(&self, facts: u64) -> &Arc<Planning> {
         if facts <= UNDIVIDED_FACTS {
             &self.one
         } else {
@@ -159,6 +157,8 @@ impl Planning {
         Self {
             task: state.task_ctx(),
             state,
+            #[cfg(test)]
+            planned: std::sync::atomic::AtomicUsize::default(),
         }
     }
 }

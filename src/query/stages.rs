@@ -20,8 +20,8 @@ use crate::error::Result;
 pub struct Stages {
     pub(super) bound: Bound,
     pub(super) lowered: Lowered,
-    session: Arc<DatalogSession>,
-    facts: u64,
+    /// Where this query is planned and run. Not the session, which keeps plans.
+    pub(super) planning: Arc<Planning>,
 }
 
 impl Stages {
@@ -64,19 +64,13 @@ impl Stages {
         Ok(Self {
             bound,
             lowered,
-            session: Arc::clone(session),
-            facts,
+            planning: Arc::clone(session.planning(facts)),
         })
-    }
-
-    /// Where this query is planned and run.
-    pub(super) fn planning(&self) -> &Planning {
-        self.session.planning(self.facts)
     }
 
     /// The session that this query is planned in, and its plan as lowering left it.
     pub fn logical(&self) -> (&SessionState, &LogicalPlan) {
-        (&self.planning().state, &self.lowered.plan)
+        (&self.planning.state, &self.lowered.plan)
     }
 
     /// The physical plan: DataFusion's part of planning.
@@ -86,10 +80,10 @@ impl Stages {
     /// DataFusion's.
     pub async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>> {
         #[cfg(test)]
-        self.session
+        self.planning
             .planned
             .fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-        self.planning()
+        self.planning
             .state
             .create_physical_plan(&self.lowered.plan)
             .await
@@ -102,7 +96,7 @@ impl Stages {
     ///
     /// What goes wrong while the query runs.
     pub async fn execute(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Vec<RecordBatch>> {
-        collect(plan, Arc::clone(&self.planning().task))
+        collect(plan, Arc::clone(&self.planning.task))
             .await
             .map_err(from_plan)
     }

@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 
 use datomfusion::edn::read;
 use datomfusion::{
-    Components, Connection, Db, Functions, Index, Inputs, Store, Term, TimePoint, TxData, ValueType,
+    Answer, Components, Connection, Db, Error, Federation, Functions, Index, Inputs, Store, Term,
+    TimePoint, TxData, ValueType,
 };
 use datomfusion_datalog::ast::{Query, RuleSet, SourceName};
 use datomfusion_datalog::{AttributeFacts, TermType};
@@ -153,7 +154,31 @@ async fn outcome(case: &Case) -> Outcome {
         return Outcome::Agreed;
     };
     let expected = evaluate(&query, &rule_set, sources, terms, &Functions::standard());
-    let got = datomfusion::Federation::new().q(&text, &inputs).await;
+    let federation = Federation::new();
+    let got = federation.q(&text, &inputs).await;
+    let first = compared(question.shape, &expected, got);
+    if first != Outcome::Agreed {
+        return first;
+    }
+    // Copies of one plan, the second after the first has run.
+    let prepared = federation.prepare_q(&text, &inputs).await;
+    for run in 1..=2 {
+        let got = match &prepared {
+            Ok(prepared) => prepared.q().await,
+            Err(error) => Err(Error::invalid(error.to_string())),
+        };
+        if let Outcome::Differed(reason) = compared(question.shape, &expected, got) {
+            return Outcome::Differed(format!("prepared, run {run}: {reason}"));
+        }
+    }
+    Outcome::Agreed
+}
+
+fn compared(
+    shape: Shape,
+    expected: &Result<Vec<Vec<Term>>, String>,
+    got: Result<Answer, Error>,
+) -> Outcome {
     match (expected, got) {
         (Err(error), _) if error == "limit" => Outcome::Limited,
         (Err(_), Err(_)) => Outcome::Agreed,
@@ -168,8 +193,8 @@ async fn outcome(case: &Case) -> Outcome {
         (Ok(expected), Ok(answer)) => {
             let mut got = answer.into_rows();
             got.sort();
-            let agreed = match question.shape {
-                Shape::Relation | Shape::Collection => same_rows(&expected, &got),
+            let agreed = match shape {
+                Shape::Relation | Shape::Collection => same_rows(expected, &got),
                 // Any of the rows will do.
                 Shape::Tuple | Shape::Scalar => match got.first() {
                     None => expected.is_empty(),
@@ -181,7 +206,7 @@ async fn outcome(case: &Case) -> Outcome {
             } else {
                 Outcome::Differed(format!(
                     "expected {}\n     got {}",
-                    show(&expected),
+                    show(expected),
                     show(&got)
                 ))
             }
