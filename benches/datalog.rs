@@ -7,8 +7,9 @@
 //!
 //! Times are the least, in milliseconds, of as many warm runs as fit; CPU is the mean of a run. *Text* is from the
 //! query's text to Arrow, for both; *execution* is of a physical plan alone, for both. `plan` parses, analyses and
-//! lowers; `physical` is DataFusion's planning; `terms` makes terms of batches. `known` asks again what has been
-//! answered, which no other column does. `cold` is a first query on a database that has just been opened, nothing
+//! lowers; `physical` is DataFusion's planning; `terms` makes terms of batches. `prepared` asks a query that is planned
+//! already: a copy of the plan, execution, terms. `known` asks again what has been answered, which no other column
+//! does. `cold` is a first query on a database that has just been opened, nothing
 //! cached.
 //!
 //! `results-datomfusion-20k.json` is written to `PEERS_DATA`, from text to terms; `benches/ratios.py` shows it beside
@@ -31,7 +32,7 @@ use datafusion::arrow::array::{ArrayRef, Int64Array, RecordBatch, StringViewArra
 use datafusion::datasource::MemTable;
 use datafusion::physical_plan::collect;
 use datafusion::prelude::{SessionConfig, SessionContext};
-use datomfusion::bench::Prepared;
+use datomfusion::bench::Stages;
 use datomfusion::{
     BranchName, Connection, Db, Entid, Import, Inputs, Seeded, Store, TempId, Term, TxData, Value,
 };
@@ -351,29 +352,32 @@ async fn compare(
     let cold_time = start.elapsed().saturating_sub(opened);
     let db = cold;
     let batches = async || {
-        let prepared = Prepared::new(&db, query, inputs).await.unwrap();
-        let plan = prepared.physical().await.unwrap();
-        let batches = prepared.execute(plan).await.unwrap();
-        (prepared, batches)
+        let steps = Stages::new(&db, query, inputs).await.unwrap();
+        let plan = steps.physical().await.unwrap();
+        let batches = steps.execute(plan).await.unwrap();
+        (steps, batches)
     };
     let (text, _) = timed(async || batches().await.1.len()).await;
     let (mut whole, found) = timed(async || {
-        let (prepared, batches) = batches().await;
-        prepared.answer(&batches).await.unwrap().rows().len()
+        let (steps, batches) = batches().await;
+        steps.answer(&batches).await.unwrap().rows().len()
     })
     .await;
     assert_eq!(first, found);
     let (known, again) = timed(async || db.q(query, inputs).await.unwrap().rows().len()).await;
     assert_eq!(again, found);
-    let (plan, prepared) = timed(async || Prepared::new(&db, query, inputs).await.unwrap()).await;
-    let (physical, _) = timed(async || prepared.physical().await.unwrap()).await;
+    let (plan, steps) = timed(async || Stages::new(&db, query, inputs).await.unwrap()).await;
+    let (physical, _) = timed(async || steps.physical().await.unwrap()).await;
+    let asked = db.prepare_q(query, inputs).await.unwrap();
+    let (asked, again) = timed(async || asked.q().await.unwrap().rows().len()).await;
+    assert_eq!(again, found);
     // Each engine in a row, as its texts were run; plans are made in between and not timed.
     let mut stages = [Times::default(), Times::default(), Times::default()];
     let runs = 3 + whole.runs.len().max(15);
     for _ in 0..runs {
-        let plan = prepared.physical().await.unwrap();
+        let plan = steps.physical().await.unwrap();
         let start = Instant::now();
-        let batches = prepared.execute(plan).await.unwrap();
+        let batches = steps.execute(plan).await.unwrap();
         stages[0].runs.push(start.elapsed());
         drop(batches);
     }
@@ -387,14 +391,14 @@ async fn compare(
     let (_, batches) = batches().await;
     for _ in 0..runs {
         let start = Instant::now();
-        let answer = prepared.answer(&batches).await.unwrap();
+        let answer = steps.answer(&batches).await.unwrap();
         stages[1].runs.push(start.elapsed());
         drop(answer);
     }
     let (peer, expected) = timed(async || sql(context, statement).await).await;
     assert_eq!(found, expected, "{name}");
     println!(
-        "| {name} | {found} | {:.2} / {:.2} | {:.2} / {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.3} | {:.2} |",
+        "| {name} | {found} | {:.2} / {:.2} | {:.2} / {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.2} | {:.3} | {:.2} |",
         text.least(),
         text.processor(),
         peer.least(),
@@ -406,6 +410,7 @@ async fn compare(
         plan.least(),
         physical.least(),
         stages[1].least(),
+        asked.least(),
         known.least(),
         cold_time.as_secs_f64() * 1e3,
     );
@@ -422,9 +427,9 @@ async fn compare(
 
 fn headings(what: &str) {
     println!(
-        "\n{what}\n\n| query | rows | text: min / CPU | DataFusion | ratio | execution | DataFusion | ratio | plan | physical | terms | known | cold |"
+        "\n{what}\n\n| query | rows | text: min / CPU | DataFusion | ratio | execution | DataFusion | ratio | plan | physical | terms | prepared | known | cold |"
     );
-    println!("|{}", "---|".repeat(13));
+    println!("|{}", "---|".repeat(14));
 }
 
 fn wide(id: i64, depth: u32, width: i64, edges: &mut Vec<(i64, i64)>) {

@@ -3,7 +3,7 @@
 pub use crate::index::{Range, TreeName};
 pub use crate::node::{Loader, Loads, NodeWriter};
 #[cfg(feature = "query")]
-pub use crate::query::Prepared;
+pub use crate::query::Stages;
 pub use crate::tree::{
     Builder, Change, Difference, Direction, Edited, Fault, LeafSlice, Report, Root, Scan, Tree,
     build, build_stream, count, diff, edit, first, get, last, rank, scan, split, verify,

@@ -61,7 +61,7 @@ pub use gc::{GcOptions, GcReport, Packs, Retention};
 pub use id::{BranchName, CommitHash, CommitId, DatabaseId, Location, NodeId, PackId};
 pub use index::{Components, Index, TreeName};
 #[cfg(feature = "query")]
-pub use query::Inputs;
+pub use query::{Inputs, Prepared};
 pub use schema::{Attribute, Cardinality, EntityRef, LookupRef, Schema, Unique};
 #[cfg(any(test, feature = "conformance"))]
 pub use store::conformance;

@@ -9,8 +9,10 @@
 
 mod cached;
 mod nested;
+mod planned;
 mod prepared;
 mod source;
+mod stages;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, LazyLock};
@@ -33,8 +35,11 @@ use datomfusion_datalog::{
 
 pub(crate) use self::cached::Answers;
 use self::cached::{Question, is_deterministic};
+use self::planned::Planned;
+pub(crate) use self::planned::Plans;
 pub use self::prepared::Prepared;
 pub(crate) use self::source::DbSource;
+pub use self::stages::Stages;
 use crate::catalog::session::DatalogSession;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -124,6 +129,25 @@ impl Inputs {
         self.functions = functions;
         self
     }
+
+    /// These inputs, with what others give in its place.
+    fn with(&self, others: &Self) -> Self {
+        let mut inputs = self.clone();
+        let sources = others.sources.iter();
+        inputs
+            .sources
+            .extend(sources.map(|(name, source)| (name.clone(), source.clone())));
+        if let Some(rules) = &others.rules {
+            inputs.rules = Some(Arc::clone(rules));
+        }
+        if !others.arguments.is_empty() {
+            inputs.arguments.clone_from(&others.arguments);
+        }
+        if !others.functions.is_standard() {
+            inputs.functions = others.functions.clone();
+        }
+        inputs
+    }
 }
 
 impl std::fmt::Debug for Inputs {
@@ -144,6 +168,11 @@ impl Federation {
     ///
     /// [`Error::Edn`] quotes the clause at fault; what goes wrong while the query runs comes as it is.
     pub async fn q(&self, query: &str, inputs: &Inputs) -> Result<Answer> {
+        run(self.datalog_session(), query, &self.bound(inputs)).await
+    }
+
+    /// The inputs, with what is attached.
+    fn bound(&self, inputs: &Inputs) -> Inputs {
         let mut inputs = inputs.clone();
         let mut only = self.databases();
         if let (Some((_, db)), None) = (only.next(), only.next()) {
@@ -158,7 +187,7 @@ impl Federation {
                 inputs = inputs.source(&name, db);
             }
         }
-        run(self.datalog_session(), query, &inputs).await
+        inputs
     }
 
     /// How [`Federation::q`] would run a query: stars and their order, then the plans of DataFusion.
@@ -167,7 +196,7 @@ impl Federation {
     ///
     /// As [`Federation::q`].
     pub async fn explain_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
-        explain(self.datalog_session(), query, inputs).await
+        explain(self.datalog_session(), query, &self.bound(inputs)).await
     }
 
     /// Runs a query, and shows its physical plan with what each operator did: rows, those expected of scans, time, nodes
@@ -177,12 +206,13 @@ impl Federation {
     ///
     /// As [`Federation::q`].
     pub async fn analyze_q(&self, query: &str, inputs: &Inputs) -> Result<String> {
-        let query = Query::parse(query)?;
+        let query = Arc::new(Query::parse(query)?);
+        let inputs = self.bound(inputs);
         within(query.timeout, async {
-            let prepared = Prepared::of(self.datalog_session(), query, inputs, 0).await?;
-            let plan = prepared.physical().await?;
-            let batches = prepared.execute(Arc::clone(&plan)).await?;
-            prepared.answer(&batches).await?;
+            let stages = Stages::of(self.datalog_session(), &query, &inputs, 0).await?;
+            let plan = stages.physical().await?;
+            let batches = stages.execute(Arc::clone(&plan)).await?;
+            stages.answer(&batches).await?;
             let plan = DisplayableExecutionPlan::with_metrics(&*plan);
             Ok(plan.indent(false).to_string())
         })
@@ -192,6 +222,10 @@ impl Federation {
 
 impl Db {
     /// Asks this value in Datalog; it is the source `$`.
+    ///
+    /// What has been asked before costs less, if every run would answer the same and only committed values of
+    /// databases are asked: small answers are known, at most 32 MiB of them, and of larger ones the plan, at most 64 of
+    /// them, which hold on to the values that they read. [`Db::prepare_q`] keeps a plan for sure.
     ///
     /// # Errors
     ///
@@ -440,7 +474,7 @@ impl Met {
 /// A query that has met its inputs.
 #[derive(Clone)]
 struct Bound {
-    query: Query,
+    query: Arc<Query>,
     rules: Arc<str>,
     sources: Vec<QuerySource>,
     bound: BoundQuery,
@@ -452,7 +486,7 @@ impl Bound {
     /// Analyses and resolves; runs queries within the query.
     async fn of(
         session: &Arc<DatalogSession>,
-        query: Query,
+        query: Arc<Query>,
         inputs: &Inputs,
         depth: usize,
     ) -> Result<Self> {
@@ -533,19 +567,27 @@ impl Bound {
 async fn run(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<Answer> {
     let keeps = session.optimizations.known_answers;
     let question = keeps.then(|| Question::of(query, inputs)).flatten();
-    if let Some(known) = question
-        .as_ref()
-        .and_then(|asked| session.answers.get(asked))
-    {
-        return Ok(known);
+    if let Some(question) = &question {
+        if let Some(answer) = session.answers.get(question) {
+            return Ok(answer);
+        }
+        if let Some(planned) = session.plans.get(question) {
+            let timeout = planned.stages.bound.query.timeout;
+            return within(timeout, planned.answer()).await;
+        }
     }
-    let query = Query::parse(query)?;
-    let timeout = query.timeout;
-    let (answer, is_deterministic) = within(timeout, run_query(session, query, inputs, 0)).await?;
-    if let Some(question) = question.filter(|_| is_deterministic) {
-        session.answers.keep(question, &answer);
-    }
-    Ok(answer)
+    let query = Arc::new(Query::parse(query)?);
+    within(query.timeout, async {
+        let planned = Planned::of(session, &query, inputs, 0).await?;
+        let answer = planned.answer().await?;
+        if let Some(question) = question.filter(|_| planned.is_deterministic())
+            && let Some(question) = session.answers.keep(question, &answer)
+        {
+            session.plans.keep(question, planned);
+        }
+        Ok(answer)
+    })
+    .await
 }
 
 /// Holds a query to its `:timeout`, in milliseconds.
@@ -561,30 +603,31 @@ async fn within<T>(timeout: Option<u64>, answer: impl Future<Output = Result<T>>
     })
 }
 
-/// The answer, and whether it will be the same whenever the query is asked.
+/// Plans, runs, and forgets both.
 async fn run_query(
     session: &Arc<DatalogSession>,
-    query: Query,
+    query: &Arc<Query>,
     inputs: &Inputs,
     depth: usize,
-) -> Result<(Answer, bool)> {
-    let prepared = Prepared::of(session, query, inputs, depth).await?;
-    let plan = prepared.physical().await?;
-    let batches = prepared.execute(plan).await?;
-    let answer = prepared.answer(&batches).await?;
-    Ok((answer, prepared.bound.is_deterministic))
+) -> Result<Answer> {
+    let stages = Stages::of(session, query, inputs, depth).await?;
+    let plan = stages.physical().await?;
+    let batches = stages.execute(plan).await?;
+    stages.answer(&batches).await
 }
 
 async fn explain(session: &Arc<DatalogSession>, query: &str, inputs: &Inputs) -> Result<String> {
-    let prepared = Prepared::of(session, Query::parse(query)?, inputs, 0).await?;
-    let state = &prepared.planning().state;
-    let Prepared { bound, lowered, .. } = &prepared;
+    let query = Arc::new(Query::parse(query)?);
+    let stages = Stages::of(session, &query, inputs, 0).await?;
+    let state = &stages.planning.state;
+    let Stages { bound, lowered, .. } = &stages;
     let optimized: LogicalPlan = state.optimize(&lowered.plan).map_err(from_plan)?;
     let physical = state
         .query_planner()
         .create_physical_plan(&optimized, state)
         .await
         .map_err(from_plan)?;
+    let physical = stages.to_run(physical)?;
     let notes: Vec<String> = bound
         .bound
         .notes

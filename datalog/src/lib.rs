@@ -42,6 +42,8 @@ pub use counts::count;
 pub use error::{Error, ErrorKind};
 pub use functions::{Arity, Function, Functions};
 #[cfg(feature = "plan")]
+pub use lower::shared::fresh;
+#[cfg(feature = "plan")]
 pub use optimizations::Optimizations;
 #[cfg(feature = "plan")]
 pub use plan_source::{FactPattern, QuerySource, Source};

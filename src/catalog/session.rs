@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DataFusionError, Result};
 use datafusion::dataframe::DataFrame;
 use datafusion::execution::runtime_env::RuntimeEnv;
@@ -20,6 +21,18 @@ use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::aggregate_statistics::AggregateStatistics;
+use datafusion::physical_optimizer::combine_partial_final_agg::CombinePartialFinalAggregate;
+use datafusion::physical_optimizer::ensure_coop::EnsureCooperative;
+use datafusion::physical_optimizer::ensure_requirements::EnsureRequirements;
+use datafusion::physical_optimizer::join_selection::JoinSelection;
+use datafusion::physical_optimizer::limit_pushdown::LimitPushdown;
+use datafusion::physical_optimizer::limited_distinct_aggregation::LimitedDistinctAggregation;
+use datafusion::physical_optimizer::projection_pushdown::ProjectionPushdown;
+use datafusion::physical_optimizer::sanity_checker::SanityCheckPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion_datalog::{DatalogQueryPlanner, Optimizations};
 
@@ -27,9 +40,9 @@ use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
 use super::join_order::JoinOrder;
 use super::time_travel::{self, Names, Statements};
-use super::volatile::physical_rules;
+use super::volatile::{physical_rules, run_time_filters};
 use crate::provider::learn;
-use crate::query::Answers;
+use crate::query::{Answers, Plans};
 
 /// Keys of a join's build side that may become look-ups on the other side. Each costs 0.4 µs to hand over, whether it
 /// is looked up or not: with 1000 of them a join with 20,000 rows took 0.65 ms instead of 0.28 ms.
@@ -95,11 +108,12 @@ fn sql_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 /// only those rules that find something to do in such plans. Made once a federation, used by any number of queries at once.
 #[derive(Debug)]
 pub(crate) struct DatalogSession {
-    one: Planning,
-    many: Planning,
+    one: Arc<Planning>,
+    many: Arc<Planning>,
     /// A sum that does not overflow silently.
     pub(crate) sum: Arc<AggregateUDF>,
     pub(crate) answers: Answers,
+    pub(crate) plans: Plans,
     pub(crate) optimizations: Optimizations,
 }
 
@@ -108,6 +122,10 @@ pub(crate) struct DatalogSession {
 pub(crate) struct Planning {
     pub(crate) state: SessionState,
     pub(crate) task: Arc<TaskContext>,
+    run_time_filters: Arc<dyn PhysicalOptimizerRule + Send + Sync>,
+    /// How often a physical plan was made.
+    #[cfg(test)]
+    pub(crate) planned: std::sync::atomic::AtomicUsize,
 }
 
 /// Facts up to which a query is not divided among processors. Chosen, not measured: such queries took about a
@@ -118,16 +136,17 @@ impl DatalogSession {
     pub(crate) fn new(runtime: Arc<RuntimeEnv>, optimizations: Optimizations) -> Self {
         let config = session_config(&optimizations);
         Self {
-            one: Planning::new(config.clone().with_target_partitions(1), &runtime),
-            many: Planning::new(config, &runtime),
+            one: Planning::new(config.clone().with_target_partitions(1), &runtime).into(),
+            many: Planning::new(config, &runtime).into(),
             sum: Arc::clone(CheckedArithmetic::default().sum()),
             answers: Answers::default(),
+            plans: Plans::default(),
             optimizations,
         }
     }
 
     /// For a query that reads so many facts.
-    pub(crate) fn planning(&self, facts: u64) -> &Planning {
+    pub(crate) fn planning(&self, facts: u64) -> &Arc<Planning> {
         if facts <= UNDIVIDED_FACTS {
             &self.one
         } else {
@@ -143,13 +162,26 @@ impl Planning {
             .with_runtime_env(Arc::clone(runtime))
             .with_analyzer_rules(vec![Arc::new(TypeCoercion::new())])
             .with_optimizer_rules(datalog_rules())
-            .with_physical_optimizer_rules(physical_rules())
-            .with_physical_optimizer_rule(Arc::new(CooperativeJoins))
+            .with_physical_optimizer_rules(datalog_physical_rules())
             .with_query_planner(Arc::new(DatalogQueryPlanner))
             .build();
         Self {
             task: state.task_ctx(),
             state,
+            run_time_filters: run_time_filters(),
+            #[cfg(test)]
+            planned: std::sync::atomic::AtomicUsize::default(),
+        }
+    }
+
+    /// A plan for one run: scans are told what joins learn while they run. Those filters are of this run alone, so a
+    /// plan that is kept has none.
+    pub(crate) fn to_run(&self, plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+        if plan.exists(|node| Ok(node.is::<HashJoinExec>()))? {
+            self.run_time_filters
+                .optimize(plan, self.state.config_options())
+        } else {
+            Ok(plan)
         }
     }
 }
@@ -169,6 +201,25 @@ fn datalog_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         Arc::new(PushDownFilter::new()),
         Arc::new(CommonSubexprEliminate::new()),
         Arc::new(OptimizeProjections::new()),
+    ]
+}
+
+/// DataFusion's physical rules, in its order, less those for what these plans never have: an order that is required,
+/// windows, conditions (logical rules have pushed what can be pushed, and [`Planning::to_run`] adds those of a run),
+/// buffers. What each would cost
+/// is in `benches/README.md`.
+fn datalog_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
+    vec![
+        Arc::new(AggregateStatistics::new()),
+        Arc::new(JoinSelection::new()),
+        Arc::new(LimitedDistinctAggregation::new()),
+        Arc::new(EnsureRequirements::new()),
+        Arc::new(CombinePartialFinalAggregate::new()),
+        Arc::new(LimitPushdown::new()),
+        Arc::new(ProjectionPushdown::new()),
+        Arc::new(EnsureCooperative::new()),
+        Arc::new(SanityCheckPlan::new()),
+        Arc::new(CooperativeJoins),
     ]
 }
 

@@ -12,6 +12,7 @@ use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::physical_expr_common::physical_expr::is_volatile;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
+use datafusion::physical_optimizer::filter_pushdown::FilterPushdown;
 use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::filter::FilterExec;
@@ -29,6 +30,11 @@ pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
             }
         })
         .collect()
+}
+
+/// The rule that tells scans what joins, sorts and aggregates learn while they run; it leaves volatile plans alone.
+pub(super) fn run_time_filters() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
+    Arc::new(VolatileStays(Arc::new(FilterPushdown::new_post_optimization())))
 }
 
 /// A rule that is for plans without volatile expressions.

@@ -52,9 +52,7 @@ struct Bytes;
 
 impl Weighter<Question, Known> for Bytes {
     fn weight(&self, question: &Question, known: &Known) -> u64 {
-        let texts = question.query.len() + question.rules.as_ref().map_or(0, |rules| rules.len());
-        let arguments: usize = question.arguments.iter().map(Vec::len).sum();
-        (ENTRY_BYTES + texts + arguments + known.bytes) as u64
+        (ENTRY_BYTES + question.bytes() + known.bytes) as u64
     }
 }
 
@@ -132,6 +130,13 @@ impl Question {
             values: values.collect::<Option<_>>()?,
         })
     }
+
+    /// What its texts and arguments take.
+    pub(super) fn bytes(&self) -> usize {
+        let texts = self.query.len() + self.rules.as_ref().map_or(0, |rules| rules.len());
+        let arguments: usize = self.arguments.iter().map(Vec::len).sum();
+        texts + arguments
+    }
 }
 
 impl Answers {
@@ -140,11 +145,14 @@ impl Answers {
         Some((*known.answer).clone())
     }
 
-    pub(super) fn keep(&self, question: Question, answer: &Answer) {
-        if let Some(bytes) = answer.bytes_within(ANSWER_MAX) {
-            let answer = Arc::new(answer.clone());
-            self.0.insert(question, Known { answer, bytes });
-        }
+    /// Keeps an answer; if it is too large, the question comes back.
+    pub(super) fn keep(&self, question: Question, answer: &Answer) -> Option<Question> {
+        let Some(bytes) = answer.bytes_within(ANSWER_MAX) else {
+            return Some(question);
+        };
+        let answer = Arc::new(answer.clone());
+        self.0.insert(question, Known { answer, bytes });
+        None
     }
 }
 

@@ -19,10 +19,10 @@ use datomfusion_datalog::analyze::bound::{
     BoundElement, BoundQuery, Goal, NestedGoal, Program, RowsGoal, Slot, Target, VarId,
 };
 use datomfusion_datalog::analyze::runnable;
-use datomfusion_datalog::ast::{InputKind, Query};
+use datomfusion_datalog::ast::InputKind;
 use datomfusion_datalog::{Error as LanguageError, Term};
 
-use super::{Bound, InputSource, Inputs, Prepared, run_query};
+use super::{Bound, InputSource, Inputs, Stages, run_query};
 use crate::catalog::session::DatalogSession;
 use crate::error::{Error, Result};
 
@@ -248,10 +248,10 @@ impl Outer<'_> {
             },
             ..self.asked.clone()
         };
-        let prepared = Prepared::of_bound(self.session, asked).await?;
-        let plan = prepared.physical().await?;
-        let batches = prepared.execute(plan).await?;
-        let rows = prepared.rows(&batches)?;
+        let stages = Stages::of_bound(self.session, asked).await?;
+        let plan = stages.physical().await?;
+        let batches = stages.execute(plan).await?;
+        let rows = stages.rows(&batches)?;
         Ok(rows.iter().map(<[Term]>::to_vec).collect())
     }
 
@@ -273,9 +273,8 @@ impl Outer<'_> {
             arguments,
             sources: names.zip(sources).collect::<BTreeMap<_, _>>(),
         };
-        let query = Query::clone(&nested.query);
-        let asked = Box::pin(run_query(self.session, query, &own, self.depth + 1));
-        let (answer, _) = asked.await?;
+        let asked = Box::pin(run_query(self.session, &nested.query, &own, self.depth + 1));
+        let answer = asked.await?;
         Ok(answer.to_term())
     }
 }

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use datomfusion::edn::read;
 use datomfusion::{
-    Answer, Components, Connection, Db, Federation, Functions, Index, Inputs, Optimizations, Store,
-    Term, TimePoint, TxData, ValueType,
+    Answer, Components, Connection, Db, Error, Federation, Functions, Index, Inputs, Optimizations,
+    Store, Term, TimePoint, TxData, ValueType,
 };
 use datomfusion_datalog::ast::{Query, RuleSet, SourceName};
 use datomfusion_datalog::{AttributeFacts, TermType};
@@ -156,10 +156,22 @@ async fn outcome(case: &Case, switched: u64) -> Outcome {
         return Outcome::Agreed;
     };
     let expected = evaluate(&query, &rule_set, sources, terms, &Functions::standard());
-    let plain = Federation::new().q(&text, &inputs).await;
-    let outcome = compared(&expected, plain, question.shape);
+    let federation = Federation::new();
+    let plain = federation.q(&text, &inputs).await;
+    let outcome = compared(question.shape, &expected, plain);
     if outcome != Outcome::Agreed {
         return outcome;
+    }
+    // Copies of one plan, the second after the first has run.
+    let prepared = federation.prepare_q(&text, &inputs).await;
+    for run in 1..=2 {
+        let got = match &prepared {
+            Ok(prepared) => prepared.q().await,
+            Err(error) => Err(Error::invalid(error.to_string())),
+        };
+        if let Outcome::Differed(reason) = compared(question.shape, &expected, got) {
+            return Outcome::Differed(format!("prepared, run {run}: {reason}"));
+        }
     }
     let mut some = Optimizations::default();
     for (at, (_, on)) in some.switches().into_iter().enumerate() {
@@ -167,9 +179,9 @@ async fn outcome(case: &Case, switched: u64) -> Outcome {
     }
     let federation = Federation::new().with_optimizations(some.clone());
     match compared(
+        question.shape,
         &expected,
         federation.q(&text, &inputs).await,
-        question.shape,
     ) {
         Outcome::Differed(reason) => Outcome::Differed(format!("with {some:?}\n{reason}")),
         outcome => outcome,
@@ -178,9 +190,9 @@ async fn outcome(case: &Case, switched: u64) -> Outcome {
 
 /// What the reference and the planner say of one question.
 fn compared(
-    expected: &Result<Vec<Vec<Term>>, String>,
-    got: datomfusion::Result<Answer>,
     shape: Shape,
+    expected: &Result<Vec<Vec<Term>>, String>,
+    got: Result<Answer, Error>,
 ) -> Outcome {
     match (expected, got) {
         (Err(error), _) if error == "limit" => Outcome::Limited,

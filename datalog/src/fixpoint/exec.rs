@@ -62,8 +62,12 @@ impl FixpointExec {
 impl FixpointExec {
     /// The same rules over other inputs.
     fn over(&self, inputs: Vec<Arc<dyn ExecutionPlan>>) -> Self {
-        let schema = Arc::clone(self.properties.equivalence_properties().schema());
-        Self::new(Arc::clone(&self.program), inputs, schema)
+        Self {
+            program: Arc::clone(&self.program),
+            inputs,
+            properties: Arc::clone(&self.properties),
+            metrics: ExecutionPlanMetricsSet::new(),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! A relation that is computed once and read in several places of one plan.
+//! A relation that is computed once and read in several places of one plan, and plans that are run again.
 
 use std::cmp::Ordering;
 use std::fmt;
@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::arrow::record_batch::RecordBatch;
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchemaRef, Result, internal_err};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
@@ -18,7 +18,8 @@ use datafusion::physical_plan::execution_plan::{
 };
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::{
-    DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions, execute_stream,
+    ChildrenPropertiesMode, DisplayAs, DisplayFormatType, Partitioning, ReplaceChildrenOptions,
+    execute_stream,
 };
 use futures::{StreamExt, TryStreamExt, stream};
 use tokio::sync::OnceCell;
@@ -116,6 +117,41 @@ impl UserDefinedLogicalNodeCore for SharedNode {
     }
 }
 
+/// A copy of a plan that has not been run: nothing is computed yet, nothing counted, and it shares nothing that
+/// changes with the plan or with other copies. So a plan that is never run itself is run by any number at once.
+///
+/// What each place of a shared relation reads stays one relation within the copy. Costs an allocation or two an
+/// operator, and reads nothing.
+///
+/// **Limit.** A dynamic filter that a scan has taken up would be shared: those are added to the copy, not to the plan.
+///
+/// # Errors
+///
+/// `DataFusion`'s, of an operator that cannot be copied.
+pub fn fresh(plan: &Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let mut cells: Vec<(Cell, Cell)> = Vec::new();
+    let copy = Arc::clone(plan).transform_up(|operator| {
+        let Some(shared) = operator.downcast_ref::<SharedExec>() else {
+            return Ok(Transformed::yes(operator.reset_state()?));
+        };
+        let known = cells.iter().find(|(old, _)| Arc::ptr_eq(old, &shared.cell));
+        let cell = if let Some((_, new)) = known {
+            Arc::clone(new)
+        } else {
+            let new = Cell::default();
+            cells.push((Arc::clone(&shared.cell), Arc::clone(&new)));
+            new
+        };
+        let copy = SharedExec {
+            input: Arc::clone(&shared.input),
+            cell,
+            properties: Arc::clone(&shared.properties),
+        };
+        Ok(Transformed::yes(Arc::new(copy)))
+    })?;
+    Ok(copy.data)
+}
+
 /// The operator: the first to be polled computes, the others wait.
 #[derive(Debug)]
 pub struct SharedExec {
@@ -172,23 +208,38 @@ impl ExecutionPlan for SharedExec {
 
     fn with_new_children(
         self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
+        children: Vec<Arc<dyn ExecutionPlan>>,
     ) -> Result<Arc<dyn ExecutionPlan>> {
-        let Some(input) = children.pop() else {
-            return internal_err!("a shared relation has an input");
-        };
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.cell))))
+        let options = ReplaceChildrenOptions::new(ChildrenPropertiesMode::Recompute);
+        self.replace_children(children, options)
     }
 
     fn replace_children(
         self: Arc<Self>,
         mut children: Vec<Arc<dyn ExecutionPlan>>,
-        _: ReplaceChildrenOptions,
+        options: ReplaceChildrenOptions,
     ) -> Result<Arc<dyn ExecutionPlan>> {
         let Some(input) = children.pop() else {
             return internal_err!("a shared relation has an input");
         };
-        Ok(Arc::new(Self::new(input, Arc::clone(&self.cell))))
+        let cell = Arc::clone(&self.cell);
+        Ok(Arc::new(match options.children_properties {
+            ChildrenPropertiesMode::Keep => Self {
+                input,
+                cell,
+                properties: Arc::clone(&self.properties),
+            },
+            ChildrenPropertiesMode::Recompute => Self::new(input, cell),
+        }))
+    }
+
+    /// Alone, an operator cannot know the other places: this one computes for itself. See [`fresh`].
+    fn reset_state(self: Arc<Self>) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(Arc::new(Self {
+            input: Arc::clone(&self.input),
+            cell: Cell::default(),
+            properties: Arc::clone(&self.properties),
+        }))
     }
 
     fn execute(&self, _: usize, context: Arc<TaskContext>) -> Result<SendableRecordBatchStream> {
