@@ -22,6 +22,8 @@ pub mod loader;
 pub mod values;
 pub mod writer;
 
+use std::sync::Arc;
+
 pub use audit::Body;
 pub use builder::LeafBuilder;
 pub use decode::{Fault, decode, decode_trusted};
@@ -49,9 +51,15 @@ const ELEMENT_BYTES: usize = 32;
 #[derive(Clone, Debug, PartialEq)]
 pub enum Node {
     /// Datoms.
-    Leaf(Leaf),
+    Leaf(Arc<Leaf>),
     /// Nodes one level below.
     Inner(Inner),
+}
+
+impl From<Leaf> for Node {
+    fn from(leaf: Leaf) -> Self {
+        Self::Leaf(Arc::new(leaf))
+    }
 }
 
 impl Node {

@@ -22,6 +22,7 @@ use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerRule};
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion_datalog::DatalogQueryPlanner;
+use tokio::runtime::Handle;
 
 use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
@@ -113,9 +114,10 @@ impl DatalogSession {
         }
     }
 
-    /// For a query that reads so many facts.
+    /// For a query that reads so many facts. Where one thread runs everything, dividing is work for nothing.
     pub(crate) fn planning(&self, facts: u64) -> &Planning {
-        if facts <= UNDIVIDED_FACTS {
+        let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        if facts <= UNDIVIDED_FACTS || workers == 1 {
             &self.one
         } else {
             &self.many

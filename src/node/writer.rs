@@ -65,7 +65,7 @@ impl NodeWriter {
     pub async fn write(&mut self, node: Node) -> Result<(NodeId, Location)> {
         check_limits(&node)?;
         let node = match node {
-            Node::Leaf(leaf) if leaf.has_large() => Node::Leaf(self.write_bodies(&leaf).await?),
+            Node::Leaf(leaf) if leaf.has_large() => Node::from(self.write_bodies(&leaf).await?),
             node => node,
         };
         let encoded = encode(&node);
@@ -112,7 +112,7 @@ impl NodeWriter {
             Some(place) => unread(large, Some(place)),
             None => forgotten(large),
         });
-        self.write(Node::Leaf(leaf)).await
+        self.write(Node::from(leaf)).await
     }
 
     /// Puts what has not been put yet.
@@ -227,7 +227,7 @@ mod tests {
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
         let rows = leaf([Value::Long(1), Value::string("two")]);
-        let (id, location) = writer.write(Node::Leaf(rows.clone())).await.unwrap();
+        let (id, location) = writer.write(Node::from(rows.clone())).await.unwrap();
         let child = Child {
             last: rows.datom(1),
             id,
@@ -270,7 +270,7 @@ mod tests {
             nested,
             Value::bytes([9; 3000]),
         ]);
-        let (id, location) = writer.write(Node::Leaf(rows.clone())).await.unwrap();
+        let (id, location) = writer.write(Node::from(rows.clone())).await.unwrap();
         assert_eq!(writer.finish().await.unwrap().bodies, 2);
 
         let cold = Loader::new(store.clone());
@@ -301,7 +301,7 @@ mod tests {
         // Written again, by whoever read it, the bodies stay where they are.
         let mut writer = new_writer(&Arc::new(cold));
         let (same, _) = writer
-            .write(Node::Leaf(loaded(&again).clone()))
+            .write(Node::from(loaded(&again).clone()))
             .await
             .unwrap();
         assert_eq!(same, id);
@@ -313,7 +313,7 @@ mod tests {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
-        let [one, two] = [1, 2].map(|long| Node::Leaf(leaf([Value::Long(long)])));
+        let [one, two] = [1, 2].map(|long| Node::from(leaf([Value::Long(long)])));
         let (one, _) = writer.write(one).await.unwrap();
         let (_, elsewhere) = writer.write(two).await.unwrap();
         writer.finish().await.unwrap();
@@ -334,7 +334,7 @@ mod tests {
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
         let (id, location) = writer
-            .write(Node::Leaf(leaf([Value::Long(1)])))
+            .write(Node::from(leaf([Value::Long(1)])))
             .await
             .unwrap();
         writer.finish().await.unwrap();
@@ -350,7 +350,7 @@ mod tests {
         let mut writer = new_writer(&loader);
         let keyword = datomfusion_datalog::edn::Keyword::new("x".repeat(9 << 20));
         let refused = writer
-            .write(Node::Leaf(leaf([Value::Keyword(keyword)])))
+            .write(Node::from(leaf([Value::Keyword(keyword)])))
             .await;
         assert!(matches!(refused, Err(Error::Invalid(_))));
         assert_eq!(writer.finish().await.unwrap(), Written::default());
