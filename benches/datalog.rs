@@ -12,6 +12,9 @@
 //! does. `cold` is a first query on a database that has just been opened, nothing
 //! cached.
 //!
+//! With names of queries behind the numbers of people, these are executed for five seconds each and nothing is measured
+//! beside the mean: that is for a profiler to look at.
+//!
 //! `results-datomfusion-20k.json` is written to `PEERS_DATA`, from text to terms; `benches/ratios.py` shows it beside
 //! what the peers wrote.
 
@@ -109,6 +112,13 @@ const QUERIES: [(&str, &str, &str); 9] = [
          where p.name = 'Ivan' and q.name = 'Petr'",
     ),
 ];
+
+fn inputs(name: &str) -> Inputs {
+    match name {
+        "qpred2" => Inputs::new().argument(Term::Long(50_000)),
+        _ => Inputs::new(),
+    }
+}
 
 const RULES: &str = "[[(follows ?x ?y) [?x :follows ?y]]
                       [(follows ?x ?y) [?x :follows ?t] (follows ?t ?y)]]";
@@ -385,8 +395,9 @@ async fn compare(
         let plan = context.sql(statement).await.unwrap();
         let plan = plan.create_physical_plan().await.unwrap();
         let start = Instant::now();
-        collect(plan, context.task_ctx()).await.unwrap();
+        let batches = collect(plan, context.task_ctx()).await.unwrap();
         stages[2].runs.push(start.elapsed());
+        drop(batches);
     }
     let (_, batches) = batches().await;
     for _ in 0..runs {
@@ -423,6 +434,20 @@ async fn compare(
         "runs": whole.runs.len(),
     });
     results.insert(name.to_owned(), result);
+}
+
+/// Executes a query, planned anew each time, for five seconds.
+async fn execute(name: &str, store: &Store, query: &str, inputs: &Inputs) {
+    let db = Db::open(store, &BranchName::default()).await.unwrap();
+    let prepared = Stages::new(&db, query, inputs).await.unwrap();
+    let begin = Instant::now();
+    let mut runs = 0;
+    while begin.elapsed() < Duration::from_secs(5) {
+        let plan = prepared.physical().await.unwrap();
+        prepared.execute(plan).await.unwrap();
+        runs += 1;
+    }
+    println!("{name}: {:.2?} a run", begin.elapsed() / runs);
 }
 
 fn headings(what: &str) {
@@ -521,11 +546,21 @@ async fn main() {
     if sizes.is_empty() {
         sizes = vec![20_000];
     }
+    let chosen: Vec<String> = std::env::args()
+        .filter(|text| QUERIES.iter().any(|(name, ..)| name == text))
+        .collect();
     for count in sizes {
         let people = people(count);
         let start = Instant::now();
         let (store, _) = filled(&people).await;
         let imported = start.elapsed();
+        for name in &chosen {
+            let (_, query, _) = QUERIES.iter().find(|(known, ..)| known == name).unwrap();
+            execute(name, &store, query, &inputs(name)).await;
+        }
+        if !chosen.is_empty() {
+            continue;
+        }
         let context = tables(&people);
         headings(&format!("{count} people, imported in {imported:.1?}"));
         let mut results = Results::new();
@@ -534,12 +569,8 @@ async fn main() {
         results.insert("size".into(), format!("{}k", count / 1000).into());
         results.insert("load_s".into(), imported.as_secs_f64().into());
         for (name, query, statement) in QUERIES {
-            let inputs = match name {
-                "qpred2" => Inputs::new().argument(Term::Long(50_000)),
-                _ => Inputs::new(),
-            };
             let peer = (&context, statement);
-            compare(name, &store, (query, &inputs), peer, &mut results).await;
+            compare(name, &store, (query, &inputs(name)), peer, &mut results).await;
         }
         if count == 20_000 {
             closures(&mut results).await;

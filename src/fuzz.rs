@@ -41,7 +41,7 @@ pub fn encode_leaf(datoms: &[Datom]) -> (NodeId, Vec<u8>, usize) {
         frame,
         raw_bytes,
         ..
-    } = encode(&Node::Leaf(Leaf::from_datoms(datoms)));
+    } = encode(&Node::from(Leaf::from_datoms(datoms)));
     (id, frame, raw_bytes)
 }
 

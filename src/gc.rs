@@ -556,7 +556,7 @@ fn busy(branch: &BranchName) -> Error {
 }
 
 /// A node that must be a leaf.
-pub(crate) fn leaf_of(node: Node, root: &Root) -> Result<Leaf> {
+pub(crate) fn leaf_of(node: Node, root: &Root) -> Result<Arc<Leaf>> {
     match node {
         Node::Leaf(leaf) => Ok(leaf),
         Node::Inner(_) => Err(Error::corrupt(

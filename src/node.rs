@@ -22,6 +22,8 @@ pub mod loader;
 pub mod values;
 pub mod writer;
 
+use std::sync::Arc;
+
 pub use audit::Body;
 pub use builder::LeafBuilder;
 pub use decode::{Fault, decode, decode_trusted};
@@ -47,11 +49,21 @@ const ELEMENT_BYTES: usize = 32;
 
 /// A node of a tree.
 #[derive(Clone, Debug, PartialEq)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "nodes are held by Arcs of their own"
+)]
 pub enum Node {
-    /// Datoms.
-    Leaf(Leaf),
+    /// Datoms. Scans share leaves.
+    Leaf(Arc<Leaf>),
     /// Nodes one level below.
     Inner(Inner),
+}
+
+impl From<Leaf> for Node {
+    fn from(leaf: Leaf) -> Self {
+        Self::Leaf(Arc::new(leaf))
+    }
 }
 
 impl Node {

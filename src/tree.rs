@@ -205,8 +205,7 @@ async fn load_leaf(loader: &Loader, place: &Root) -> Result<Arc<Leaf>> {
 fn leaf_of(node: &Node, place: &Root) -> Result<Arc<Leaf>> {
     check(node, place)?;
     match node {
-        // A clone shares the columns.
-        Node::Leaf(leaf) => Ok(Arc::new(leaf.clone())),
+        Node::Leaf(leaf) => Ok(Arc::clone(leaf)),
         Node::Inner(_) => unreachable!("the level was checked"),
     }
 }

@@ -35,6 +35,7 @@ use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datomfusion_datalog::{DatalogQueryPlanner, Optimizations};
+use tokio::runtime::Handle;
 
 use super::checked::CheckedArithmetic;
 use super::cooperative::CooperativeJoins;
@@ -145,9 +146,10 @@ impl DatalogSession {
         }
     }
 
-    /// For a query that reads so many facts.
+    /// For a query that reads so many facts. Where one thread runs everything, dividing is work for nothing.
     pub(crate) fn planning(&self, facts: u64) -> &Arc<Planning> {
-        if facts <= UNDIVIDED_FACTS {
+        let workers = Handle::try_current().map_or(1, |runtime| runtime.metrics().num_workers());
+        if facts <= UNDIVIDED_FACTS || workers == 1 {
             &self.one
         } else {
             &self.many

@@ -34,7 +34,9 @@ pub(super) fn physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Syn
 
 /// The rule that tells scans what joins, sorts and aggregates learn while they run; it leaves volatile plans alone.
 pub(super) fn run_time_filters() -> Arc<dyn PhysicalOptimizerRule + Send + Sync> {
-    Arc::new(VolatileStays(Arc::new(FilterPushdown::new_post_optimization())))
+    Arc::new(VolatileStays(Arc::new(
+        FilterPushdown::new_post_optimization(),
+    )))
 }
 
 /// A rule that is for plans without volatile expressions.

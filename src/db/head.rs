@@ -312,7 +312,7 @@ pub(crate) fn schema_node(schema: &Schema) -> Node {
         .facts()
         .map(|(e, a, v)| Datom::add(e, a, v.clone(), tx))
         .collect();
-    Node::Leaf(Leaf::from_datoms(&datoms))
+    Node::from(Leaf::from_datoms(&datoms))
 }
 
 /// The schema that a leaf of facts describes.
@@ -345,7 +345,7 @@ fn encode_log(log: &[Datom], out: &mut Writer) {
         _ => datom.clone(),
     };
     let leaf: Vec<Datom> = log.iter().map(unplaced).collect();
-    out.bytes(&encode(&Node::Leaf(Leaf::from_datoms(&leaf))).frame);
+    out.bytes(&encode(&Node::from(Leaf::from_datoms(&leaf))).frame);
     for large in log.iter().filter_map(large) {
         // A tail is made of values that were transacted or read whole.
         out.bytes(large.body.get().map_or(&[], |body| body));

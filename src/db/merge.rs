@@ -360,7 +360,7 @@ mod tests {
                 tx: TxId::from_t(1),
                 added: true,
             };
-            let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+            let leaf = Node::from(Leaf::from_datoms(&[datom]));
             places.push(writer.write(leaf).await.unwrap());
         }
         writer.finish().await.unwrap();
@@ -370,7 +370,7 @@ mod tests {
             let Node::Leaf(leaf) = &*node else {
                 panic!("a leaf was written")
             };
-            found.push(Ok(whole(leaf.clone())));
+            found.push(Ok(whole(Leaf::clone(leaf))));
         }
         (cold, stream::iter(found).boxed())
     }

@@ -99,7 +99,7 @@ pub(super) fn decode_opened(mut opened: Opened<'_>) -> Result<Node, Fault> {
         }
         (FrameKind::Holder, Node::Leaf(leaf)) if leaf.has_large() => {
             let mut locations = read_locations(hints, leaf.larges().len())?.into_iter();
-            Node::Leaf(leaf.map_large(|large| unread(large, locations.next().flatten())))
+            Node::from(leaf.map_large(|large| unread(large, locations.next().flatten())))
         }
         (FrameKind::Inner, Node::Inner(inner)) => {
             let locations = read_locations(hints, inner.len())?
@@ -144,7 +144,7 @@ pub(super) fn decode_canonical(raw: &[u8]) -> Result<Node, Fault> {
         budget: NODE_BYTES_MAX,
     };
     let node = match (kind, version) {
-        (LEAF, VERSION) => Node::Leaf(decoder.datoms()?),
+        (LEAF, VERSION) => Node::from(decoder.datoms()?),
         (INNER, VERSION) => Node::Inner(decoder.inner()?),
         _ => return Err(Fault::Malformed("bytes are not those of a node")),
     };
@@ -371,7 +371,7 @@ mod tests {
 
     fn leaf(values: impl IntoIterator<Item = Value>) -> Node {
         let datoms: Vec<Datom> = (7..).zip(values).map(|(e, v)| datom(e, v)).collect();
-        Node::Leaf(Leaf::from_datoms(&datoms))
+        Node::from(Leaf::from_datoms(&datoms))
     }
 
     fn any_child() -> impl Strategy<Value = Child> {
@@ -400,7 +400,7 @@ mod tests {
             .prop_map(|(name, level, children)| {
                 Node::Inner(Inner::try_new(name.order(), level, children).unwrap())
             });
-        prop_oneof![2 => any_datoms().prop_map(|rows| Node::Leaf(Leaf::from_datoms(&rows))), 1 => inner]
+        prop_oneof![2 => any_datoms().prop_map(|rows| Node::from(Leaf::from_datoms(&rows))), 1 => inner]
     }
 
     proptest! {
@@ -422,7 +422,7 @@ mod tests {
             let mut builder = Leaf::builder(0);
             builder.push_run(&all, prefix.len()..all.len());
             let ids = [builder.finish(), Leaf::from_datoms(&rows)]
-                .map(|leaf| encode(&Node::Leaf(leaf)).id);
+                .map(|leaf| encode(&Node::from(leaf)).id);
             prop_assert_eq!(ids[0], ids[1]);
         }
 
@@ -638,7 +638,7 @@ mod tests {
                 }),
             )
         });
-        let encoded = encode(&Node::Leaf(placed));
+        let encoded = encode(&Node::from(placed));
         let Node::Leaf(decoded) = decode(&encoded.frame, encoded.id).unwrap() else {
             unreachable!()
         };

@@ -403,7 +403,7 @@ mod tests {
 
     fn documented_leaf() -> Node {
         let datom = |e, a, v| Datom::add(Entid(e), Entid(a), v, TxId::from_t(1));
-        Node::Leaf(Leaf::from_datoms(&[
+        Node::from(Leaf::from_datoms(&[
             datom(1024, 72, Value::string("Ann")),
             datom(1024, 73, Value::Long(42)),
             Datom {

@@ -21,6 +21,9 @@ pub struct Leaf {
     values: Values,
     tx: ScalarBuffer<i64>,
     added: Option<BooleanBuffer>,
+    /// Whether each entity is the one before plus one.
+    #[cfg(feature = "query")]
+    is_gapless: bool,
 }
 
 impl Leaf {
@@ -45,6 +48,10 @@ impl Leaf {
                 .is_none_or(|added| added.count_set_bits() < added.len())
         );
         Self {
+            #[cfg(feature = "query")]
+            is_gapless: e
+                .windows(2)
+                .all(|pair| pair[0].checked_add(1) == Some(pair[1])),
             e,
             a,
             values,
@@ -87,6 +94,12 @@ impl Leaf {
     /// The entities.
     pub fn e(&self) -> &ScalarBuffer<i64> {
         &self.e
+    }
+
+    /// Whether each entity is the one before plus one, as an import makes them.
+    #[cfg(feature = "query")]
+    pub fn is_gapless(&self) -> bool {
+        self.is_gapless
     }
 
     /// The attributes.

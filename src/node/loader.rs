@@ -490,7 +490,7 @@ impl std::fmt::Debug for Loader {
 /// What a caller gets for a cached node: values of its own, where it may fill in bodies.
 fn handed_out(node: &Arc<Node>) -> Arc<Node> {
     match &**node {
-        Node::Leaf(leaf) if leaf.has_large() => Arc::new(Node::Leaf(
+        Node::Leaf(leaf) if leaf.has_large() => Arc::new(Node::from(
             leaf.map_large(|large| unread(large, large.location)),
         )),
         _ => Arc::clone(node),
@@ -539,11 +539,11 @@ pub(super) mod tests {
         let loader = Arc::new(Loader::new(Store::memory()));
         let mut writer = NodeWriter::new(Arc::clone(&loader), Box::new(|| PackId([1; 16])));
         let datom = Datom::add(Entid(1), Entid(7), value, TxId::from_t(1));
-        let leaf = Node::Leaf(Leaf::from_datoms(&[datom]));
+        let leaf = Node::from(Leaf::from_datoms(&[datom]));
         let (id, location) = writer.write(leaf).await.unwrap();
         writer.finish().await.unwrap();
         match &*loader.load(id, location).await.unwrap() {
-            Node::Leaf(leaf) => (Arc::clone(&loader), leaf.clone()),
+            Node::Leaf(leaf) => (Arc::clone(&loader), Leaf::clone(leaf)),
             Node::Inner(_) => unreachable!("a leaf was written"),
         }
     }
@@ -593,7 +593,7 @@ pub(super) mod tests {
             },
         };
         let inner = Inner::try_new(TreeName::Eavt.order(), 1, [child]).unwrap();
-        let leaf = Arc::new(Node::Leaf(leaf));
+        let leaf = Arc::new(Node::from(leaf));
         let kept = Kept::new(1 << 20, 1 << 20);
         kept.insert(key(0), Entry::Node(Arc::new(Node::Inner(inner))));
         for n in 1..1000 {

@@ -78,7 +78,7 @@ impl NodeWriter {
     pub async fn write(&mut self, node: Node) -> Result<(NodeId, Location)> {
         check_limits(&node)?;
         let node = match node {
-            Node::Leaf(leaf) if leaf.has_large() => Node::Leaf(self.write_bodies(&leaf).await?),
+            Node::Leaf(leaf) if leaf.has_large() => Node::from(self.write_bodies(&leaf).await?),
             node => node,
         };
         let encoded = encode(&node);
@@ -137,7 +137,7 @@ impl NodeWriter {
             Some(place) => unread(large, Some(place)),
             None => forgotten(large),
         });
-        self.write(Node::Leaf(leaf)).await
+        self.write(Node::from(leaf)).await
     }
 
     /// Puts what has not been put yet.
@@ -258,7 +258,7 @@ mod tests {
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
         let rows = leaf([Value::Long(1), Value::string("two")]);
-        let (id, location) = writer.write(Node::Leaf(rows.clone())).await.unwrap();
+        let (id, location) = writer.write(Node::from(rows.clone())).await.unwrap();
         let child = Child {
             last: rows.datom(1),
             id,
@@ -292,7 +292,7 @@ mod tests {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
         let body = Value::string("long ".repeat(1000));
-        let rows = Node::Leaf(leaf([body]));
+        let rows = Node::from(leaf([body]));
         let mut given_up = new_writer(&loader);
         given_up.write(rows.clone()).await.unwrap();
         drop(given_up);
@@ -324,7 +324,7 @@ mod tests {
             nested,
             Value::bytes([9; 3000]),
         ]);
-        let (id, location) = writer.write(Node::Leaf(rows.clone())).await.unwrap();
+        let (id, location) = writer.write(Node::from(rows.clone())).await.unwrap();
         assert_eq!(writer.finish().await.unwrap().bodies, 2);
 
         let cold = Loader::new(store.clone());
@@ -355,7 +355,7 @@ mod tests {
         // Written again, by whoever read it, the bodies stay where they are.
         let mut writer = new_writer(&Arc::new(cold));
         let (same, _) = writer
-            .write(Node::Leaf(loaded(&again).clone()))
+            .write(Node::from(loaded(&again).clone()))
             .await
             .unwrap();
         assert_eq!(same, id);
@@ -367,7 +367,7 @@ mod tests {
         let store = Store::memory();
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
-        let [one, two] = [1, 2].map(|long| Node::Leaf(leaf([Value::Long(long)])));
+        let [one, two] = [1, 2].map(|long| Node::from(leaf([Value::Long(long)])));
         let (one, _) = writer.write(one).await.unwrap();
         let (_, elsewhere) = writer.write(two).await.unwrap();
         writer.finish().await.unwrap();
@@ -388,7 +388,7 @@ mod tests {
         let loader = Arc::new(Loader::new(store.clone()));
         let mut writer = new_writer(&loader);
         let (id, location) = writer
-            .write(Node::Leaf(leaf([Value::Long(1)])))
+            .write(Node::from(leaf([Value::Long(1)])))
             .await
             .unwrap();
         writer.finish().await.unwrap();
@@ -404,7 +404,7 @@ mod tests {
         let mut writer = new_writer(&loader);
         let keyword = datomfusion_datalog::edn::Keyword::new("x".repeat(9 << 20));
         let refused = writer
-            .write(Node::Leaf(leaf([Value::Keyword(keyword)])))
+            .write(Node::from(leaf([Value::Keyword(keyword)])))
             .await;
         assert!(matches!(refused, Err(Error::Invalid(_))));
         assert_eq!(writer.finish().await.unwrap(), Written::default());

@@ -216,6 +216,10 @@ impl EntityTable {
         } else {
             self.route(&mut planned, &projection).await?
         };
+        planned.drop_implied(match route {
+            Route::Column(column) | Route::Index { column, .. } => Some(column),
+            _ => None,
+        });
 
         // Runs: what is read, the driver's own included.
         let mut wanted: Vec<usize> = planned
@@ -375,7 +379,10 @@ impl EntityTable {
                 [only] if only > 0 => self.rejects_null(&expr, only),
                 _ => false,
             };
+            let is_not_null =
+                matches!(filter, Expr::IsNotNull(of) if matches!(**of, Expr::Column(_)));
             planned.filters.push(Filter {
+                is_not_null: is_not_null && rejects_null,
                 expr,
                 columns,
                 narrowing,
@@ -712,6 +719,16 @@ impl Planned {
         }
         Some(named)
     }
+
+    /// Drops `IS NOT NULL` of the column by which rows are found, and of those whose other filters say as much.
+    fn drop_implied(&mut self, driver: Option<usize>) {
+        let others = self.filters.iter().filter(|filter| !filter.is_not_null);
+        let others = others.filter(|filter| filter.rejects_null);
+        let columns = others.map(|filter| filter.columns[0]).chain(driver);
+        let columns: Vec<usize> = columns.collect();
+        self.filters
+            .retain(|filter| !(filter.is_not_null && columns.contains(&filter.columns[0])));
+    }
 }
 
 struct Filter {
@@ -721,6 +738,8 @@ struct Filter {
     columns: Vec<usize>,
     narrowing: Option<Narrowing>,
     rejects_null: bool,
+    /// Whether it says `IS NOT NULL` of a column that is not `db_id`, and nothing else.
+    is_not_null: bool,
 }
 
 impl Filter {

@@ -150,6 +150,7 @@ impl Db {
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
+    use datafusion::common::runtime::SpawnedTask;
     use datafusion::physical_plan::displayable;
 
     use super::super::Stages;
@@ -219,7 +220,7 @@ mod tests {
             }
             let asked = (0..8).map(|_| {
                 let prepared = prepared.clone();
-                tokio::spawn(async move { prepared.q().await.unwrap() })
+                SpawnedTask::spawn(async move { prepared.q().await.unwrap() })
             });
             for answer in futures::future::join_all(asked).await {
                 assert_eq!(rows(answer.unwrap()), expected, "{query}");

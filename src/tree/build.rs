@@ -194,7 +194,7 @@ impl<'w> Leaves<'w> {
         let rows = self.open.len();
         let leaf = std::mem::replace(&mut self.open, LeafBuilder::with_capacity(rows)).finish();
         let last = leaf.datom(rows - 1);
-        let (id, location) = self.writer.write(Node::Leaf(leaf)).await?;
+        let (id, location) = self.writer.write(Node::from(leaf)).await?;
         self.written.push(Child {
             last,
             id,

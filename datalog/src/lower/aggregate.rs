@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::common::Result;
 use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::expr_fn::{avg, count, max, min};
-use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 
 use super::function::{Job, Operand, apply};
 use super::{Lowering, Relation, column, name_of};
@@ -87,12 +87,16 @@ impl Lowering<'_> {
                 }
             }
         }
-        // Aggregates of nothing at all are no rows.
-        let some = self.fresh("n");
-        aggregates.push(count(datafusion::logical_expr::lit(1_i64)).alias(some.clone()));
-        let grouped = LogicalPlanBuilder::from(rows.plan)
-            .aggregate(groups, aggregates)?
-            .filter(column(some).gt(datafusion::logical_expr::lit(0_i64)))?;
+        let rows = LogicalPlanBuilder::from(rows.plan);
+        let grouped = if groups.is_empty() {
+            // Aggregates of nothing at all are no rows.
+            let some = self.fresh("n");
+            aggregates.push(count(lit(1_i64)).alias(some.clone()));
+            rows.aggregate(groups, aggregates)?
+                .filter(column(some).gt(lit(0_i64)))?
+        } else {
+            rows.aggregate(groups, aggregates)?
+        };
         let mut types = Vec::with_capacity(outputs.len());
         let mut columns = Vec::with_capacity(outputs.len());
         for (at, (expression, column_type)) in outputs.into_iter().enumerate() {

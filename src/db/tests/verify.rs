@@ -201,7 +201,7 @@ async fn a_plain_verification_names_what_is_wrong_with_the_nodes_of_each_tree() 
         rows.swap(3, 4);
         let key = rows[4].clone();
         let mut writer = writer(&db);
-        let leaf = Node::Leaf(Leaf::from_datoms(&rows));
+        let leaf = Node::from(Leaf::from_datoms(&rows));
         let (id, location) = writer.write(leaf).await.unwrap();
         writer.finish().await.unwrap();
         let mut spoilt = children;

@@ -84,6 +84,8 @@ enum Rows {
 /// Entities that may be rows of the result, with what has been read of them.
 struct Block {
     entities: ScalarBuffer<i64>,
+    /// Whether each entity is known to be the one before plus one.
+    gapless: bool,
     /// By slot.
     aligned: Vec<Option<Aligned>>,
     /// By slot, of all entities.
@@ -201,6 +203,7 @@ impl Reader {
         let slots = self.runs.len() + 1;
         let mut block = Block {
             entities: ScalarBuffer::default(),
+            gapless: false,
             aligned: std::iter::repeat_with(|| None).take(slots).collect(),
             arrays: vec![None; slots],
             kept: None,
@@ -217,6 +220,7 @@ impl Reader {
                     block.entities = by_entity.map(|members| members[0]).take(most).collect();
                 } else {
                     block.entities = run.shared_entities(run.entities().len().min(most));
+                    block.gapless = run.is_gapless();
                 }
             }
             Rows::Facts => {
@@ -485,7 +489,7 @@ impl Reader {
             fill(runs.filter_map(|run| run.must_read(first).then_some(run))).await?;
         }
         for (run, aligned) in missing {
-            *aligned = Some(run.align(&block.entities).await?);
+            *aligned = Some(run.align(&block.entities, block.gapless).await?);
         }
         Ok(())
     }

@@ -82,6 +82,36 @@ async fn a_filter_that_rejects_null_tells_the_rows_by_itself() {
 }
 
 #[tokio::test]
+async fn not_null_is_asked_of_no_column_that_cannot_be_null() {
+    let connection = people(20).await;
+    transact(
+        &connection,
+        "[{:person/name \"only a name\"} {:person/age 99}]",
+    )
+    .await;
+    let context = context(8192, 1);
+    register(&context, "person", table(&connection.db(), "person"));
+    for (filter, asked, rows) in [
+        ("age IS NOT NULL", 0, 21),
+        ("age > 3 AND age IS NOT NULL", 0, 17),
+        ("email = '7@x' AND email IS NOT NULL", 0, 1),
+        // One of the two tells the rows, the other is asked for.
+        ("age IS NOT NULL AND name IS NOT NULL", 1, 20),
+        (
+            "age > 3 AND age IS NOT NULL AND name LIKE 'n%' AND name IS NOT NULL",
+            0,
+            16,
+        ),
+        ("age IS NOT NULL OR name IS NOT NULL", 2, 22),
+    ] {
+        let sql = format!("SELECT age FROM person WHERE {filter}");
+        let plan = plan_of(&context, &sql).await;
+        assert_eq!(plan.matches("IS NOT NULL").count(), asked, "{plan}");
+        assert_eq!(rows_of(&context, &sql).await.len(), rows, "{filter}");
+    }
+}
+
+#[tokio::test]
 async fn without_an_attribute_that_all_have_rows_are_those_of_any() {
     let connection = people(20).await;
     transact(

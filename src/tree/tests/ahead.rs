@@ -15,7 +15,7 @@ fn leaf_by_leaf(loader: &Loader, tree: &Tree, range: &Range) -> Vec<LeafSlice> {
         if let Node::Leaf(leaf) = &*node {
             let rows = leaf.range(tree.name.index(), range);
             if !rows.is_empty() {
-                let leaf = Arc::new(leaf.clone());
+                let leaf = Arc::clone(leaf);
                 slices.push(LeafSlice { leaf, rows });
             }
         }

@@ -7,7 +7,7 @@ fn by_hand(nodes: &mut Nodes, leaves: &[&[Datom]], spoil: impl Fn(usize, &mut Ch
     let name = TreeName::Avet;
     let mut children = Vec::new();
     for (i, datoms) in leaves.iter().enumerate() {
-        let leaf = Node::Leaf(Leaf::from_datoms(*datoms));
+        let leaf = Node::from(Leaf::from_datoms(*datoms));
         let (id, location) = block_on(nodes.writer.write(leaf)).unwrap();
         let last = datoms.last().unwrap().clone();
         let mut child = Child {
