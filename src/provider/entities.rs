@@ -14,6 +14,7 @@
 //! the namespace.
 
 mod expected;
+mod filters;
 mod route;
 
 pub(crate) use self::expected::by_column;
@@ -37,10 +38,11 @@ use datomfusion_datalog::Optimizations;
 use futures::future::try_join_all;
 
 use self::expected::Learnt;
+use self::filters::{Filter, Planned};
 use self::route::{Found, Route, one_value, weight};
 use super::arrow::{column_field, value_field};
 use super::error::into_datafusion;
-use super::pushdown::{self, Constraint as Narrowing, Ranges, classify};
+use super::pushdown::{self, classify};
 use super::star::run::Span;
 use super::star::{Driver, Predicate, StarScanExec, StarSpec};
 use crate::catalog::metaschema::{ColumnDef, DB_ID, TableDef, TableKind};
@@ -691,70 +693,6 @@ impl EntityTable {
                 })
             })
             .collect()
-    }
-}
-
-/// What the filters of a scan amount to.
-struct Planned {
-    /// Filters to be evaluated.
-    filters: Vec<Filter>,
-    /// The entities that they leave.
-    span: Span,
-    /// What they say about `db_id`.
-    ids: Option<Ranges>,
-    /// Whether there was a filter at all.
-    any: bool,
-}
-
-impl Planned {
-    /// The entities that filters name one by one, if they are few.
-    fn named(&self) -> Option<Vec<i64>> {
-        let mut named = Vec::new();
-        for (first, last) in self.ids.as_ref()?.longs() {
-            let room = ONE_BY_ONE_MAX - named.len() as u64;
-            if last.abs_diff(first) >= room.min(8) {
-                return None;
-            }
-            named.extend(first..=last);
-        }
-        Some(named)
-    }
-
-    /// Drops `IS NOT NULL` of the column by which rows are found, and of those whose other filters say as much.
-    fn drop_implied(&mut self, driver: Option<usize>) {
-        let others = self.filters.iter().filter(|filter| !filter.is_not_null);
-        let others = others.filter(|filter| filter.rejects_null);
-        let columns = others.map(|filter| filter.columns[0]).chain(driver);
-        let columns: Vec<usize> = columns.collect();
-        self.filters
-            .retain(|filter| !(filter.is_not_null && columns.contains(&filter.columns[0])));
-    }
-}
-
-struct Filter {
-    /// Over the columns of the table.
-    expr: Arc<dyn PhysicalExpr>,
-    /// Columns of the table, ascending.
-    columns: Vec<usize>,
-    narrowing: Option<Narrowing>,
-    rejects_null: bool,
-    /// Whether it says `IS NOT NULL` of a column that is not `db_id`, and nothing else.
-    is_not_null: bool,
-}
-
-impl Filter {
-    fn is_on(&self, column: &str) -> bool {
-        self.narrowing
-            .as_ref()
-            .is_some_and(|narrowing| narrowing.column == column)
-    }
-
-    fn is_exact_on(&self, column: &str) -> bool {
-        self.is_on(column)
-            && self
-                .narrowing
-                .as_ref()
-                .is_some_and(|narrowing| narrowing.exact)
     }
 }
 
