@@ -24,8 +24,8 @@
 //!   pack, leaves no note.
 //!
 //! **Invariant.** The target's head moves last, by compare-and-swap, from the very head whose nodes the copy
-//! shares; a garbage collection or a writer in between makes it begin anew. Where there was no head yet, the roots
-//! are read once there is.
+//! shares; a garbage collection or a writer in between makes it begin anew. Where there was no head yet, it is a
+//! tombstone first, which keeps collections away, and comes alive once the roots have been read.
 //!
 //! **Invariant.** A branch moves only to a commit whose ancestor by first parents it stood at.
 
