@@ -208,8 +208,7 @@ fn datalog_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
 
 /// DataFusion's physical rules, in its order, less those for what these plans never have: an order that is required,
 /// windows, conditions (logical rules have pushed what can be pushed, and [`Planning::to_run`] adds those of a run),
-/// buffers. What each would cost
-/// is in `benches/README.md`.
+/// buffers. `benches/planning.rs` prints what each would cost.
 fn datalog_physical_rules() -> Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> {
     vec![
         Arc::new(AggregateStatistics::new()),
