@@ -574,7 +574,7 @@ mod tests {
     }
 
     fn neighbours() -> impl Strategy<Value = Vec<i64>> {
-        (0..4i64, 1..40).prop_map(|(first, len)| (first..first + len).collect())
+        (0..4i64, 1..40i64).prop_map(|(first, len)| (first..first + len).collect())
     }
 
     proptest! {
